@@ -1,0 +1,54 @@
+"""The exceptions of the engine; each knows its exit code and says what was found, what was expected, what to do."""
+
+from __future__ import annotations
+
+
+class Diff4MMLiTSError(Exception):
+    """An error that a user can act on.
+
+    Args:
+        found: What was found, naming the file or value (without its folder: paths may identify a patient).
+        expected: What was expected instead.
+        remedy: What to do about it.
+    """
+
+    exit_code = 1
+    code = "unexpected"
+
+    def __init__(self, found: str, *, expected: str = "", remedy: str = "") -> None:
+        self.found = found
+        self.expected = expected
+        self.remedy = remedy
+        sentences = [found, f"Expected: {expected}" if expected else "", remedy]
+        super().__init__(" ".join(sentence.rstrip(".") + "." for sentence in sentences if sentence))
+
+
+class InputError(Diff4MMLiTSError):
+    """Bad input or arguments: a file, a folder, a study, a configuration."""
+
+    exit_code = 2
+    code = "bad_input"
+
+
+class MissingError(Diff4MMLiTSError):
+    """A model or a dependency that is not there, or is of another kind."""
+
+    exit_code = 3
+    code = "missing"
+
+
+class OutOfMemoryError(Diff4MMLiTSError):
+    """The host or the GPU ran out of memory."""
+
+    exit_code = 4
+    code = "out_of_memory"
+
+
+class CanceledError(Diff4MMLiTSError):
+    """The user asked to stop; nothing half-written stays behind."""
+
+    exit_code = 5
+    code = "canceled"
+
+    def __init__(self, found: str = "Canceled") -> None:
+        super().__init__(found)

@@ -1,0 +1,1 @@
+"""What is computed: inpainter, autoencoder, denoiser, diffusion, segmenter."""

@@ -1,0 +1,1 @@
+"""The digital multiphase liver phantom: anatomy, enhancement, motion, scanner."""

@@ -1,0 +1,1 @@
+"""How weights come to be: the one training loop, checkpoints, datasets, losses."""
