@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import InputError
 
@@ -19,6 +20,181 @@ class Settings(BaseModel):
     """Base of all configurations: frozen, and strict about unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelKind(StrEnum):
+    """What a model does; a synthesizer is an autoencoder and a denoiser that belong together."""
+
+    INPAINTER = "inpainter"
+    AUTOENCODER = "autoencoder"
+    DENOISER = "denoiser"
+    SYNTHESIZER = "synthesizer"
+    SEGMENTER = "segmenter"
+
+
+class ModelCard(Settings):
+    """What ``model.json`` says about a model: enough to run it, to repeat it and to know what it is for.
+
+    Attributes:
+        networks: Configuration of each network by its name; each has its ``<name>.safetensors``.
+        numbers: Measured constants that the networks need, for example ``latent_scale``.
+        data_hash: SHA-256 over the training studies (ids and voxels).
+    """
+
+    format: int = 1
+    kind: ModelKind
+    name: str
+    phases: tuple[str, ...] = ("NC", "AP", "PVP", "DELAY")
+    spacing_mm: float
+    window_hu: tuple[float, float]
+    networks: dict[str, dict[str, Any]]  # Any: checked by the network's own class
+    numbers: dict[str, float] = {}
+    versions: dict[str, str] = {}
+    seed: int
+    data_hash: str = ""
+    training_data: str = "phantoms"
+    license: str = "Apache-2.0"
+    intended_use: str = "trained on phantoms, not for patients"
+    metrics: dict[str, float] = {}
+
+
+class Precision(StrEnum):
+    """Number format of the forward pass; weights stay float32."""
+
+    FLOAT32 = "no"
+    BFLOAT16 = "bf16"
+    FLOAT16 = "fp16"
+
+
+class TrainLoopConfig(Settings):
+    """The one training loop; learning rates belong to the networks.
+
+    Attributes:
+        steps: Optimizer steps.
+        batch_size: Items of one forward pass of one process.
+        accumulation: Forward passes per optimizer step.
+        warmup_fraction: Part of the steps in which the learning rate rises; it then falls as a cosine to zero.
+        ema_decay: Decay of the moving average of the weights; smaller in the first steps.
+        validate_every: Steps between validations; 0 validates at the end only.
+        checkpoint_every: Steps between checkpoints; 0 writes one at the end only.
+        keep_checkpoints: How many checkpoints stay; the best weights stay besides.
+        patience: Validations without a better score after which training ends; 0 never ends it.
+        workers: Processes that prepare items; 0 prepares them in the loop. The result does not depend on it.
+    """
+
+    steps: int = Field(50_000, ge=1)
+    batch_size: int = Field(2, ge=1)
+    accumulation: int = Field(1, ge=1)
+    warmup_fraction: float = Field(0.03, ge=0, lt=1)
+    weight_decay: float = Field(1e-5, ge=0)
+    clip_norm: float = Field(12.0, gt=0)
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    precision: Precision = Precision.FLOAT32
+    validate_every: int = Field(1000, ge=0)
+    checkpoint_every: int = Field(1000, ge=0)
+    keep_checkpoints: int = Field(2, ge=1)
+    patience: int = Field(0, ge=0)
+    workers: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0)
+
+
+class AugmentationConfig(Settings):
+    """How training patches vary. No flips: a mirrored abdomen has its liver on the wrong side.
+
+    Attributes:
+        rotation_degrees: Largest rotation about each axis.
+        scale: Largest relative change of size.
+        shift_mm: Standard deviation, along each axis, of the shift of a phase against the reference phase:
+            what registration leaves over.
+        gain: Largest relative change of contrast about 0 HU, per phase.
+        offset_hu: Standard deviation of the change of brightness, per phase.
+        noise_hu: Largest standard deviation of added white noise.
+        phase_dropout: Probability that a phase is withheld; one always stays.
+    """
+
+    rotation_degrees: float = Field(10.0, ge=0)
+    scale: float = Field(0.15, ge=0, lt=1)
+    shift_mm: float = Field(1.0, ge=0)
+    gain: float = Field(0.08, ge=0, lt=1)
+    offset_hu: float = Field(8.0, ge=0)
+    noise_hu: float = Field(10.0, ge=0)
+    phase_dropout: float = Field(0.25, ge=0, lt=1)
+
+
+class SegmenterArchitecture(StrEnum):
+    """Which MONAI network segments."""
+
+    DYNUNET = "dynunet"
+    UNET = "unet"
+    ATTENTION_UNET = "attention_unet"
+    SEGRESNET = "segresnet"
+    SWIN_UNETR = "swin_unetr"
+
+
+class SegmenterNetwork(Settings):
+    """The network of stage 4.
+
+    Attributes:
+        channels: Feature channels per resolution, finest first; each level halves the resolution.
+            SegResNet and SwinUNETR take only the first and double it; SwinUNETR needs a multiple of 12.
+        deep_supervision: How many coarser levels of the DynUNet are trained too.
+    """
+
+    architecture: SegmenterArchitecture = SegmenterArchitecture.DYNUNET
+    channels: tuple[int, ...] = Field((32, 64, 128, 256, 320), min_length=3)
+    deep_supervision: int = Field(2, ge=0)
+
+
+class SegmenterTrainConfig(Settings):
+    """Training of the segmenter on real and synthetic studies.
+
+    Attributes:
+        spacing_mm: Working grid, isotropic.
+        window_hu: Values clipped and mapped to [-1, 1].
+        patch: Size of a training patch in voxels (Z, Y, X); a multiple of the network's total downsampling.
+        tumor_fraction: Part of the patches centered on a tumor.
+        liver_fraction: Part of the patches centered in the liver.
+        synthetic_fraction: Part of the patches from synthetic studies, when there are real and synthetic ones.
+        learning_rate: Peak rate of AdamW.
+    """
+
+    spacing_mm: float = Field(1.5, gt=0)
+    window_hu: tuple[float, float] = (-175.0, 250.0)
+    patch: tuple[int, int, int] = (96, 96, 96)
+    tumor_fraction: float = Field(0.5, ge=0, le=1)
+    liver_fraction: float = Field(0.3, ge=0, le=1)
+    synthetic_fraction: float = Field(0.5, ge=0, le=1)
+    learning_rate: float = Field(4e-4, gt=0)
+    network: SegmenterNetwork = SegmenterNetwork()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    loop: TrainLoopConfig = TrainLoopConfig()
+
+    @model_validator(mode="after")
+    def _patch_fits_the_network(self) -> Self:
+        factor = (
+            32
+            if self.network.architecture is SegmenterArchitecture.SWIN_UNETR
+            else 2 ** (len(self.network.channels) - 1)
+        )
+        if any(size < factor or size % factor for size in self.patch):
+            raise ValueError(f"a patch whose sizes are multiples of {factor} (the network halves the resolution)")
+        return self
+
+
+class SegmentConfig(Settings):
+    """Stage 4 at work.
+
+    Attributes:
+        overlap: Overlap of neighboring windows, as a fraction.
+        windows_at_once: Windows in one forward pass.
+        minimum_tumor_ml: Smaller tumor components are removed. A ball of 4 mm diameter has 0.03 ml.
+        probability: Whether the tumor probability is kept.
+    """
+
+    overlap: float = Field(0.5, ge=0, lt=1)
+    windows_at_once: int = Field(2, ge=1)
+    minimum_tumor_ml: float = Field(0.03, ge=0)
+    probability: bool = False
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

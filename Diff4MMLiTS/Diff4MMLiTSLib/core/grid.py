@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 (the name that SimpleITK's own documentation uses)
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from .errors import InputError

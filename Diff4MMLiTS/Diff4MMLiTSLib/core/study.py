@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from .errors import InputError
@@ -283,7 +283,9 @@ class SyntheticPair:
     def __post_init__(self) -> None:
         mask = self.study.tumor_mask
         if not self.study.synthetic or mask is None or mask.source is not MaskSource.SYNTHETIC:
-            raise InputError(f"Study '{self.study.study_id}' is not a synthetic pair", expected="a synthetic tumor mask")
+            raise InputError(
+                f"Study '{self.study.study_id}' is not a synthetic pair", expected="a synthetic tumor mask"
+            )
 
 
 @dataclass(frozen=True, eq=False)

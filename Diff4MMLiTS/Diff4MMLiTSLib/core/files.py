@@ -1,0 +1,105 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import InputError
+
+
+@contextmanager
+def new_folder(folder: Path, *, force: bool = False) -> Iterator[Path]:
+    """Make a folder that gets its name only when it is complete.
+
+    Args:
+        folder: The final name; parents are made.
+        force: Replace an existing folder, after the new one is complete.
+
+    Yields:
+        A temporary folder beside the final one, to write into. It vanishes when anything fails.
+
+    Raises:
+        InputError: The folder exists and ``force`` is not given, there is no permission, or the disk is full.
+    """
+    if folder.exists() and not force:
+        raise exists_error(folder)
+    with _explained(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.partial-", dir=folder.parent))
+        try:
+            partial.chmod(0o755)
+            yield partial
+            _take_place(partial, folder, force=force)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
+    """Make a file that gets its name only when it is complete.
+
+    Args:
+        path: The final name; parents are made.
+        force: Replace an existing file.
+
+    Yields:
+        A temporary path beside the final one, with the same suffix, to write to.
+
+    Raises:
+        InputError: The file exists and ``force`` is not given, there is no permission, or the disk is full.
+    """
+    if path.exists() and not force:
+        raise exists_error(path)
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        holder = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
+        try:
+            yield holder / path.name
+            (holder / path.name).replace(path)
+        finally:
+            shutil.rmtree(holder, ignore_errors=True)
+
+
+def exists_error(path: Path) -> InputError:
+    """Return the error for an output that is already there."""
+    return InputError(
+        f"'{path.name}' exists already",
+        expected="a new name",
+        remedy="Choose another output, or give --force to replace it",
+    )
+
+
+def _take_place(partial: Path, folder: Path, *, force: bool) -> None:
+    if folder.exists():
+        if not force:
+            raise exists_error(folder)
+        old = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.replaced-", dir=folder.parent))
+        folder.rename(old / folder.name)
+        partial.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        partial.rename(folder)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"The disk is full: '{path.name}' could not be written",
+                remedy="Free space or choose another output; nothing half-written was left",
+            ) from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise InputError(
+                f"'{path.name}' cannot be written: {error.strerror}",
+                remedy="Choose an output folder that you may write to",
+            ) from None
+        raise

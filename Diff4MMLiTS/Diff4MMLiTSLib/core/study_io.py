@@ -1,0 +1,381 @@
+"""Study folders on disk: read with every check at the border, written under a temporary name and renamed.
+
+The layout is the interface between the commands, Slicer and the user; ARCHITECTURE.md describes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import SimpleITK as sitk
+
+from .errors import InputError
+from .files import new_folder
+from .grid import Volume
+from .images import is_marked_synthetic, read_mask, read_volume, write_volume
+from .phases import Phase, default_reference, parse_phase
+from .study import (
+    TUMOR_FREE,
+    HistoryEntry,
+    Mask,
+    MaskSource,
+    NormalStudy,
+    PhaseQA,
+    RegisteredStudy,
+    Segmentation,
+    StageQA,
+    Study,
+    SyntheticPair,
+    TumorFree,
+    Verdict,
+)
+
+FORMAT = 1
+STUDY_FILE = "study.json"
+QA_FILE = "qa.json"
+INPAINTING_MASK_FILE = "inpainting_mask.nrrd"
+PROBABILITY_FILE = "tumor_probability.nrrd"
+TRUTH_FOLDER = "truth"
+
+Json = dict[str, Any]  # Any: plain JSON, checked where it is read
+
+
+def find_studies(path: Path) -> tuple[Path, ...]:
+    """Return the study folders of a cohort in the order of their names, or the folder itself when it is a study.
+
+    Raises:
+        InputError: The folder does not exist or holds no study.
+    """
+    if not path.is_dir():
+        raise InputError(f"There is no folder '{path.name}'", remedy="Check the path")
+    if (path / STUDY_FILE).is_file():
+        return (path,)
+    inside = (
+        folder for folder in path.iterdir() if not folder.name.startswith(".") and (folder / STUDY_FILE).is_file()
+    )
+    folders = tuple(sorted(inside))
+    if not folders:
+        raise InputError(
+            f"The folder '{path.name}' holds no study",
+            expected=f"a study folder (with {STUDY_FILE}), or a folder of study folders",
+            remedy='Make studies from your images with "diff4mmlits import"',
+        )
+    return folders
+
+
+def read_study(folder: Path) -> Study:
+    """Read a study folder.
+
+    Returns:
+        A ``RegisteredStudy`` when the study says that it is registered or has one phase only, else a ``Study``.
+
+    Raises:
+        InputError: Anything about the folder or its files is not as expected; the message names the file.
+    """
+    record = _read_json(folder / STUDY_FILE)
+    phases = {parse_phase(name): _file(folder, entry) for name, entry in _entries(record, folder).items()}
+    volumes = {phase: read_volume(path) for phase, path in phases.items()}
+    reference = record.get("reference_phase")
+    fields: Json = {
+        "study_id": str(record.get("study_id", folder.name)),
+        "phases": volumes,
+        "reference_phase": parse_phase(str(reference)) if reference else default_reference(volumes),
+        "liver": _read_structure(folder, record.get("liver")),
+        "tumor": _read_tumor(folder, record),
+        "synthetic": bool(record.get("synthetic")) or any(is_marked_synthetic(path) for path in phases.values()),
+        "history": _read_history(record),
+        "qa": _read_qa(folder / QA_FILE),
+    }
+    if record.get("registered") or len(volumes) == 1:
+        return RegisteredStudy(**fields, transforms=_read_transforms(folder))
+    return Study(**fields)
+
+
+def read_registered(folder: Path) -> RegisteredStudy:
+    """Read a study folder that must be registered.
+
+    Raises:
+        InputError: As ``read_study``, or the study is not registered.
+    """
+    study = read_study(folder)
+    if not isinstance(study, RegisteredStudy):
+        raise InputError(
+            f"Study '{study.study_id}' is not registered",
+            expected="all phases on one grid",
+            remedy='Run "diff4mmlits register" on it first',
+        )
+    return study
+
+
+def read_normal(folder: Path) -> NormalStudy:
+    """Read a study folder that must be registered and free of tumor.
+
+    Raises:
+        InputError: As ``read_registered``, or the study is not declared free of tumor.
+    """
+    mask = folder / INPAINTING_MASK_FILE
+    return NormalStudy(read_registered(folder), read_mask(mask, MaskSource.MODEL) if mask.is_file() else None)
+
+
+def read_segmentation(folder: Path) -> Segmentation:
+    """Read what ``segment`` wrote.
+
+    Raises:
+        InputError: The folder has no liver or no tumor mask.
+    """
+    record = _read_json(folder / STUDY_FILE)
+    liver, tumor = _read_structure(folder, record.get("liver")), _read_structure(folder, record.get("tumor"))
+    if liver is None or tumor is None:
+        raise InputError(f"'{folder.name}' holds no segmentation", expected="a liver and a tumor mask")
+    probability = folder / PROBABILITY_FILE
+    return Segmentation(
+        study_id=str(record.get("study_id", folder.name)),
+        liver=liver,
+        tumor=tumor,
+        reference_phase=parse_phase(str(record.get("reference_phase", Phase.PVP))),
+        probability=read_volume(probability, is_ct=False) if probability.is_file() else None,
+        history=_read_history(record),
+    )
+
+
+def write_study(
+    study: Study, folder: Path, *, force: bool = False, extras: Mapping[str, sitk.Image | str] | None = None
+) -> None:
+    """Write a study folder: all of it or nothing.
+
+    Args:
+        study: What to write; a ``RegisteredStudy`` with its transforms.
+        folder: The new folder; its parents are made.
+        force: Replace an existing folder (after the new one is complete).
+        extras: Further images, or texts, by their path inside the folder, for example ``truth/organs.nrrd``.
+
+    Raises:
+        InputError: The folder exists and ``force`` is not given, no permission, or the disk is full.
+    """
+    with new_folder(folder, force=force) as partial:
+        for phase, volume in study.phases.items():
+            write_volume(volume, partial / f"{phase}.nrrd", synthetic=study.synthetic)
+        for name, mask in (("liver", study.liver), ("tumor", study.tumor_mask)):
+            if mask is not None:
+                write_volume(mask.volume, partial / f"{name}.nrrd", synthetic=study.synthetic)
+        if isinstance(study, RegisteredStudy) and study.transforms:
+            (partial / "transforms").mkdir()
+            for phase, transform in study.transforms.items():
+                sitk.WriteTransform(transform, str(partial / "transforms" / f"{phase}_to_{study.reference_phase}.h5"))
+        for name, content in (extras or {}).items():
+            _write_extra(partial / name, content, synthetic=study.synthetic)
+        if study.qa:
+            _write_json(partial / QA_FILE, {stage: _qa_record(qa) for stage, qa in study.qa.items()})
+        _write_json(partial / STUDY_FILE, _study_record(study))
+
+
+def write_normal(normal: NormalStudy, folder: Path, *, force: bool = False) -> None:
+    """Write a tumor-free study folder with the mask of what was inpainted; see ``write_study``."""
+    mask = normal.inpainting_mask
+    write_study(
+        normal.study, folder, force=force, extras={INPAINTING_MASK_FILE: mask.volume.to_image()} if mask else {}
+    )
+
+
+def write_pair(pair: SyntheticPair, folder: Path, *, force: bool = False) -> None:
+    """Write a synthetic pair as a study folder; every image in it carries the SYNTHETIC mark; see ``write_study``."""
+    write_study(pair.study, folder, force=force)
+
+
+def write_segmentation(
+    segmentation: Segmentation, folder: Path, *, force: bool = False, synthetic: bool = False, intended_use: str = ""
+) -> None:
+    """Write liver and tumor masks (and the probability, if there is one) as a folder with study.json.
+
+    Args:
+        segmentation: What to write.
+        folder: The new folder.
+        force: Replace an existing folder.
+        synthetic: Whether the segmented study is synthetic; the mark is carried on.
+        intended_use: What the model is for, repeated in study.json.
+
+    Raises:
+        InputError: As ``write_study``.
+    """
+    with new_folder(folder, force=force) as partial:
+        write_volume(segmentation.liver.volume, partial / "liver.nrrd", synthetic=synthetic)
+        write_volume(segmentation.tumor.volume, partial / "tumor.nrrd", synthetic=synthetic)
+        if segmentation.probability is not None:
+            write_volume(segmentation.probability, partial / PROBABILITY_FILE, synthetic=synthetic)
+        record = {
+            "format": FORMAT,
+            "study_id": segmentation.study_id,
+            "reference_phase": segmentation.reference_phase,
+            "synthetic": synthetic,
+            "intended_use": intended_use,
+            "liver": _structure_record("liver", segmentation.liver),
+            "tumor": _structure_record("tumor", segmentation.tumor),
+            "history": [asdict(entry) for entry in segmentation.history],
+        }
+        _write_json(partial / STUDY_FILE, record)
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def input_hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each image of a study folder by its name; ``truth/`` is not read."""
+    return {
+        path.name: file_hash(path) for path in sorted(folder.iterdir()) if path.is_file() and path.suffix != ".json"
+    }
+
+
+def _read_json(path: Path) -> Json:
+    name = f"{path.parent.name}/{path.name}"
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"There is no '{name}'", expected="a study folder", remedy="Check the path") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"'{name}' cannot be read: {error}", expected="a JSON file") from None
+    if not isinstance(record, dict):
+        raise InputError(f"'{name}' holds no JSON object", expected='{"format": 1, …}')
+    if int(record.get("format", FORMAT)) > FORMAT:
+        raise InputError(
+            f"'{name}' has format {record['format']}", expected=f"at most {FORMAT}", remedy="Update Diff4MMLiTS"
+        )
+    return record
+
+
+def _entries(record: Json, folder: Path) -> Json:
+    entries = record.get("phases")
+    if not isinstance(entries, dict) or not entries:
+        raise InputError(
+            f"'{folder.name}/{STUDY_FILE}' names no phase", expected='"phases": {"PVP": {"file": "PVP.nrrd"}, …}'
+        )
+    return entries
+
+
+def _file(folder: Path, entry: object) -> Path:
+    name = entry.get("file") if isinstance(entry, dict) else None
+    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise InputError(
+            f"'{folder.name}/{STUDY_FILE}' names the file {name!r}", expected='{"file": a name inside the folder}'
+        )
+    return folder / name
+
+
+def _read_structure(folder: Path, entry: object) -> Mask | None:
+    if entry is None:
+        return None
+    path = _file(folder, entry)
+    name = entry.get("source") if isinstance(entry, dict) else None
+    try:
+        source = MaskSource(str(name))
+    except ValueError:
+        raise InputError(
+            f"'{folder.name}/{STUDY_FILE}' gives {path.name} the source {name!r}",
+            expected="one of " + ", ".join(MaskSource),
+        ) from None
+    return read_mask(path, source)
+
+
+def _read_tumor(folder: Path, record: Json) -> Mask | TumorFree | None:
+    if "tumor" in record and record["tumor"] is None:
+        return TUMOR_FREE
+    return _read_structure(folder, record.get("tumor"))
+
+
+def _read_history(record: Json) -> tuple[HistoryEntry, ...]:
+    known = HistoryEntry.__dataclass_fields__
+    entries = record.get("history", [])
+    return tuple(HistoryEntry(**{key: value for key, value in entry.items() if key in known}) for entry in entries)
+
+
+def _read_qa(path: Path) -> dict[str, StageQA]:
+    if not path.is_file():
+        return {}
+    return {stage: _stage_qa(entry) for stage, entry in _read_json(path).items()}
+
+
+def _stage_qa(entry: Json) -> StageQA:
+    rest = {key: value for key, value in entry.items() if key not in ("verdict", "reasons", "seconds", "phases")}
+    return StageQA(
+        verdict=Verdict(entry["verdict"]),
+        seconds=float(entry.get("seconds", 0.0)),
+        reasons=tuple(entry.get("reasons", ())),
+        phases={parse_phase(name): _phase_qa(values) for name, values in entry.get("phases", {}).items()},
+        measures=_numbers(rest),
+        notes={key: value for key, value in rest.items() if isinstance(value, str)},
+    )
+
+
+def _phase_qa(entry: Json) -> PhaseQA:
+    return PhaseQA(Verdict(entry["verdict"]), tuple(entry.get("reasons", ())), _numbers(entry))
+
+
+def _numbers(entry: Json) -> dict[str, float]:
+    return {key: math.nan if value is None else float(value) for key, value in entry.items() if _is_number(value)}
+
+
+def _is_number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _read_transforms(folder: Path) -> dict[Phase, sitk.Transform]:
+    paths = sorted((folder / "transforms").glob("*_to_*.h5"))
+    return {parse_phase(path.name.split("_to_")[0]): sitk.ReadTransform(str(path)) for path in paths}
+
+
+def _study_record(study: Study) -> Json:
+    record: Json = {
+        "format": FORMAT,
+        "study_id": study.study_id,
+        "reference_phase": study.reference_phase,
+        "registered": isinstance(study, RegisteredStudy),
+        "synthetic": study.synthetic,
+        "phases": {phase: {"file": f"{phase}.nrrd"} for phase in study.phases},
+    }
+    if study.liver is not None:
+        record["liver"] = _structure_record("liver", study.liver)
+    if study.is_tumor_free:
+        record["tumor"] = None
+    elif study.tumor_mask is not None:
+        record["tumor"] = _structure_record("tumor", study.tumor_mask)
+    record["history"] = [asdict(entry) for entry in study.history]
+    return record
+
+
+def _structure_record(name: str, mask: Mask) -> Json:
+    return {"file": f"{name}.nrrd", "source": mask.source}
+
+
+def _qa_record(qa: StageQA) -> Json:
+    phases = {
+        phase: {"verdict": entry.verdict, "reasons": list(entry.reasons), **_finite(entry.measures)}
+        for phase, entry in qa.phases.items()
+    }
+    head: Json = {"verdict": qa.verdict, "reasons": list(qa.reasons), "seconds": round(qa.seconds, 3), "phases": phases}
+    return {**head, **_finite(qa.measures), **qa.notes}
+
+
+def _finite(measures: Mapping[str, float]) -> dict[str, float | None]:
+    return {key: value if math.isfinite(value) else None for key, value in measures.items()}
+
+
+def _write_json(path: Path, record: Json) -> None:
+    path.write_text(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _write_extra(path: Path, content: sitk.Image | str, *, synthetic: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, str):
+        path.write_text(content, encoding="utf-8")
+    elif content.GetNumberOfComponentsPerPixel() > 1:
+        sitk.WriteImage(content, str(path), useCompression=True, compressionLevel=1)
+    else:
+        write_volume(Volume.from_image(content), path, synthetic=synthetic)

@@ -1,0 +1,236 @@
+"""Studies as training sees them: on one upright, isotropic grid, in memory, checked for what may be learned from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from ..core.errors import InputError
+from ..core.grid import Grid, Volume, resample
+from ..core.phases import ALL_PHASES, Phase
+from ..core.progress import Progress
+from ..core.study import Mask, MaskSource, RegisteredStudy, Verdict
+from ..core.study_io import find_studies, read_registered
+
+AIR_HU = -1000.0
+"""Value outside the scanned field."""
+FIRST_HELD_OUT_SEED = 1000
+"""Phantoms from this seed on are for validation and testing only."""
+
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class WorkingStudy:
+    """A study on the working grid.
+
+    Args:
+        study_id: Its name.
+        phases: CT values (P, Z, Y, X), float32, HU, in the order of ``Phase``; 0 where a phase is missing.
+        presence: 1 where a phase is there, else 0, (P,), float32.
+        liver: Liver, tumors included, (Z, Y, X).
+        tumor: Tumors, (Z, Y, X); all False in a tumor-free study.
+        grid: The lattice of the arrays.
+        synthetic: Whether it was made by a generative model.
+        reference_phase: The phase that the labels were drawn on.
+    """
+
+    study_id: str
+    phases: FloatArray
+    presence: FloatArray
+    liver: BoolArray
+    tumor: BoolArray
+    grid: Grid
+    synthetic: bool = False
+    reference_phase: Phase = Phase.PVP
+
+    @cached_property
+    def lesions(self) -> tuple[NDArray[np.int64], ...]:
+        """Voxel indices (N, 3), z, y, x, of each connected component of the tumor mask."""
+        labels, count = ndimage.label(self.tumor, structure=np.ones((3, 3, 3)))
+        return tuple(np.argwhere(labels == index + 1) for index in range(count))
+
+    @cached_property
+    def liver_voxels(self) -> NDArray[np.int64]:
+        """Flat indices of the liver's voxels, (N,)."""
+        return np.flatnonzero(self.liver)
+
+
+def load_cohort(
+    paths: Sequence[Path],
+    *,
+    spacing_mm: float,
+    margin_mm: float | None,
+    progress: Progress,
+    training: bool = True,
+    allow_model_masks: bool = False,
+) -> tuple[WorkingStudy, ...]:
+    """Read registered studies with liver and tumor labels for training or validation.
+
+    Args:
+        paths: Study folders and cohorts.
+        spacing_mm: Spacing of the working grid, isotropic.
+        margin_mm: How much around the liver is kept; None keeps everything.
+        progress: Reports per study.
+        training: Whether networks learn from the studies; phantoms with held-out seeds are then refused.
+        allow_model_masks: Whether masks drawn by a model may be learned from.
+
+    Raises:
+        InputError: No study, one that is not registered or not labeled, or labels or seeds that must not be used.
+        CanceledError: The user asked to stop.
+    """
+    folders = [folder for path in paths for folder in find_studies(path)]
+    studies = []
+    for index, folder in enumerate(folders):
+        progress.update(index / len(folders), f"reading {folder.name}")
+        study = check_usable(read_registered(folder), training=training, allow_model_masks=allow_model_masks)
+        studies.append(to_working_study(study, spacing_mm=spacing_mm, margin_mm=margin_mm))
+    progress.update(1.0, f"{len(studies)} studies")
+    return tuple(studies)
+
+
+def check_usable(study: RegisteredStudy, *, training: bool, allow_model_masks: bool = False) -> RegisteredStudy:
+    """Return a study that may be used for training (or validation).
+
+    Raises:
+        InputError: Liver or tumor unknown, masks drawn by a model, or a held-out phantom.
+    """
+    name = f"Study '{study.study_id}'"
+    if study.liver is None or study.tumor is None:
+        unknown = "liver" if study.liver is None else "tumor"
+        raise InputError(
+            f"{name} has no {unknown} mask",
+            expected='both masks, or "tumor": null for a study declared free of tumor',
+        )
+    masks = [mask for mask in (study.liver, study.tumor) if isinstance(mask, Mask)]
+    if not allow_model_masks and any(mask.source is MaskSource.MODEL for mask in masks):
+        raise InputError(
+            f"{name} has a mask drawn by a model",
+            expected="masks drawn by people, or of phantoms and synthetic tumors",
+            remedy="Correct the mask by hand, or allow masks of models (allow_model_masks)",
+        )
+    seeds = [entry.seed for entry in study.history if entry.stage == "phantom" and entry.seed is not None]
+    if training and any(seed >= FIRST_HELD_OUT_SEED for seed in seeds):
+        raise InputError(
+            f"{name} is a phantom of seed {max(seeds)}, held out for validation",
+            expected=f"phantom seeds below {FIRST_HELD_OUT_SEED} for training",
+        )
+    return study
+
+
+def to_working_study(study: RegisteredStudy, *, spacing_mm: float, margin_mm: float | None) -> WorkingStudy:
+    """Return a labeled study on the working grid, cropped to its liver.
+
+    Args:
+        study: With a liver mask; without a tumor mask it counts as free of tumor.
+        spacing_mm: Spacing of the working grid, isotropic.
+        margin_mm: How much around the liver is kept; None keeps everything.
+
+    Raises:
+        InputError: No liver mask, or an empty one.
+    """
+    if study.liver is None or not study.liver.array.any():
+        raise InputError(f"The liver mask of study '{study.study_id}' is missing or empty", expected="a liver")
+    grid = working_grid(study.grid, spacing_mm)
+    liver = resample(study.liver.volume, grid, linear=False)
+    if margin_mm is not None:
+        grid = _liver_box(np.asarray(liver.array) > 0, grid, margin_mm)
+        liver = resample(study.liver.volume, grid, linear=False)
+    inside = np.asarray(liver.array) > 0
+    tumor = np.zeros(grid.shape, dtype=bool)
+    if study.tumor_mask is not None:
+        tumor = np.asarray(resample(study.tumor_mask.volume, grid, linear=False).array) > 0
+    phases, presence = stack_on(study, grid)
+    return WorkingStudy(
+        study_id=study.study_id,
+        phases=phases,
+        presence=presence,
+        liver=inside | tumor,
+        tumor=tumor,
+        grid=grid,
+        synthetic=study.synthetic,
+        reference_phase=study.reference_phase,
+    )
+
+
+def working_grid(grid: Grid, spacing_mm: float) -> Grid:
+    """Return the upright isotropic grid that covers another grid.
+
+    Networks see every study in the same orientation (axes along LPS), however it is stored.
+
+    Args:
+        grid: Any grid: flipped, oblique, anisotropic.
+        spacing_mm: Spacing of the result.
+    """
+    corners = np.array(np.meshgrid(*[(-0.5, size - 0.5) for size in grid.size], indexing="ij")).reshape(3, 8).T
+    world = grid.to_world(corners)
+    low, high = world.min(axis=0), world.max(axis=0)
+    size = np.maximum(1, np.ceil((high - low) / spacing_mm - 1e-3)).astype(int)
+    origin = low + spacing_mm / 2
+    x, y, z = (int(value) for value in size)
+    return Grid((x, y, z), (spacing_mm,) * 3, (float(origin[0]), float(origin[1]), float(origin[2])))
+
+
+def stack_on(study: RegisteredStudy, grid: Grid) -> tuple[FloatArray, FloatArray]:
+    """Return all phases on another grid, without those that registration rejected.
+
+    Returns:
+        CT values (P, Z, Y, X), float32, HU, 0 where a phase is missing and air outside the scanned field;
+        presence flags (P,), float32.
+    """
+    rejected = rejected_phases(study)
+    phases = np.zeros((len(ALL_PHASES), *grid.shape), dtype=np.float32)
+    presence = np.zeros(len(ALL_PHASES), dtype=np.float32)
+    for index, phase in enumerate(ALL_PHASES):
+        if phase in study.phases and phase not in rejected:
+            phases[index] = downsample(study.phases[phase], grid).array
+            presence[index] = 1.0
+    return phases, presence
+
+
+def rejected_phases(study: RegisteredStudy) -> frozenset[Phase]:
+    """Return the phases whose registration was judged unusable; the reference phase is never one."""
+    qa = study.qa.get("register")
+    phases = qa.phases.items() if qa else ()
+    return frozenset(
+        phase for phase, found in phases if found.verdict is Verdict.REJECT and phase != study.reference_phase
+    )
+
+
+def downsample(volume: Volume, grid: Grid) -> Volume:
+    """Sample a CT volume on another grid, averaging over the larger voxels first, so that noise is not aliased."""
+    ratios = [min(grid.spacing_mm) / spacing for spacing in volume.grid.spacing_zyx_mm]
+    # A Gaussian of half a voxel of the new grid, less what the old voxels already average.
+    sigmas = [0.5 * float(np.sqrt(max(0.0, ratio**2 - 1.0))) for ratio in ratios]
+    array = np.asarray(volume.array, dtype=np.float32)
+    if max(sigmas) > 0.1:
+        array = ndimage.gaussian_filter(array, sigmas, truncate=2.5)
+    return resample(Volume(array, volume.grid), grid, outside=AIR_HU)
+
+
+def data_hash(studies: Iterable[WorkingStudy]) -> str:
+    """Return the SHA-256 over what networks learn from: ids, voxels and labels, whatever the order of the studies."""
+    digests = []
+    for study in studies:
+        digest = hashlib.sha256(study.study_id.encode())
+        for array in (study.phases, study.presence, study.liver, study.tumor):
+            digest.update(np.ascontiguousarray(array).data)
+        digests.append(digest.digest())
+    return hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+
+
+def _liver_box(liver: BoolArray, grid: Grid, margin_mm: float) -> Grid:
+    occupied = np.argwhere(liver)
+    margin = int(np.ceil(margin_mm / min(grid.spacing_mm)))
+    low = np.maximum(occupied.min(axis=0) - margin, 0)
+    high = np.minimum(occupied.max(axis=0) + 1 + margin, grid.shape)
+    start, size = low[::-1], (high - low)[::-1]
+    return grid.cropped((int(start[0]), int(start[1]), int(start[2])), (int(size[0]), int(size[1]), int(size[2])))

@@ -1,0 +1,125 @@
+"""Training patches: where they lie, how they are cut, and how they vary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from ..core.config import AugmentationConfig
+from ..core.errors import InputError
+from ..core.phases import ALL_PHASES
+from .datasets import AIR_HU, BoolArray, FloatArray, WorkingStudy
+
+Size = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Patch:
+    """A box of a working study.
+
+    Args:
+        phases: CT values (P, Z, Y, X), float32, HU; 0 where a phase is missing.
+        presence: (P,), float32, 0 or 1.
+        liver: (Z, Y, X).
+        tumor: (Z, Y, X).
+    """
+
+    phases: FloatArray
+    presence: FloatArray
+    liver: BoolArray
+    tumor: BoolArray
+
+
+def random_center(
+    study: WorkingStudy, rng: np.random.Generator, *, tumor_fraction: float, liver_fraction: float
+) -> NDArray[np.int64]:
+    """Draw the center of a patch: in a tumor (every lesion as often, whatever its size), in the liver, or anywhere.
+
+    Returns:
+        Voxel index (3,), z, y, x.
+    """
+    kind = rng.random()
+    if kind < tumor_fraction and study.lesions:
+        lesion = study.lesions[rng.integers(len(study.lesions))]
+        return lesion[rng.integers(len(lesion))]
+    if kind < tumor_fraction + liver_fraction and study.liver_voxels.size:
+        flat = study.liver_voxels[rng.integers(study.liver_voxels.size)]
+        return np.array(np.unravel_index(flat, study.liver.shape))
+    return rng.integers(study.liver.shape)
+
+
+def crop_patch(study: WorkingStudy, center: NDArray[np.int64], size: Size) -> Patch:
+    """Cut the box of ``size`` voxels around ``center`` (z, y, x); beyond the study there is air.
+
+    Raises:
+        InputError: The center lies outside the study.
+    """
+    start = np.asarray(center) - np.array(size) // 2
+    low = np.clip(start, 0, study.liver.shape)
+    high = np.clip(start + np.array(size), low, study.liver.shape)
+    source = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    missing = [(int(a), int(b)) for a, b in zip(low - start, start + np.array(size) - high, strict=True)]
+    if min(min(pair) for pair in missing) < 0 or (low == high).any():
+        raise InputError(f"A patch around voxel {tuple(center)}", expected="a center inside the study")
+    inside = study.presence[:, None, None, None]
+    phases = np.pad(study.phases[(slice(None), *source)], [(0, 0), *missing], constant_values=AIR_HU) * inside
+    return Patch(
+        phases.astype(np.float32),
+        study.presence,
+        np.pad(study.liver[source], missing),
+        np.pad(study.tumor[source], missing),
+    )
+
+
+def random_patch(
+    study: WorkingStudy,
+    center: NDArray[np.int64],
+    size: Size,
+    *,
+    augmentation: AugmentationConfig,
+    rng: np.random.Generator,
+) -> Patch:
+    """Cut a patch: turned, scaled, phases shifted against each other, brighter or darker, noisy, some phases withheld."""
+    matrix = _random_matrix(augmentation, rng)
+    middle = (np.array(size) - 1) / 2
+    shifts = rng.normal(0.0, augmentation.shift_mm / min(study.grid.spacing_mm), (len(study.presence), 3))
+    shifts[ALL_PHASES.index(study.reference_phase)] = 0.0  # the labels belong to this phase
+    phases = np.zeros((len(study.presence), *size), dtype=np.float32)
+    offset = np.asarray(center) - matrix @ middle
+    for index in np.flatnonzero(study.presence):
+        phases[index] = ndimage.affine_transform(
+            study.phases[index], matrix, offset + shifts[index], size, order=1, cval=AIR_HU
+        )
+    liver = ndimage.affine_transform(study.liver.view(np.uint8), matrix, offset, size, order=0)
+    tumor = ndimage.affine_transform(study.tumor.view(np.uint8), matrix, offset, size, order=0)
+    patch = Patch(phases, study.presence, liver > 0, tumor > 0)
+    return _withhold_phases(_vary_intensity(patch, augmentation, rng), augmentation, rng)
+
+
+def _random_matrix(augmentation: AugmentationConfig, rng: np.random.Generator) -> NDArray[np.float64]:
+    angles = rng.uniform(-1, 1, 3) * augmentation.rotation_degrees
+    scale = 1.0 + rng.uniform(-1, 1) * augmentation.scale
+    return np.asarray(Rotation.from_euler("zyx", angles, degrees=True).as_matrix() / scale)
+
+
+def _vary_intensity(patch: Patch, augmentation: AugmentationConfig, rng: np.random.Generator) -> Patch:
+    shape = (len(patch.presence), 1, 1, 1)
+    gain = 1.0 + rng.uniform(-augmentation.gain, augmentation.gain, shape)
+    offset = rng.normal(0.0, augmentation.offset_hu, shape)
+    noise = rng.standard_normal(patch.phases.shape, dtype=np.float32)
+    level = rng.uniform(0.0, augmentation.noise_hu, shape)
+    varied = patch.phases * gain + offset + noise * level
+    return replace(patch, phases=(varied * patch.presence[:, None, None, None]).astype(np.float32))
+
+
+def _withhold_phases(patch: Patch, augmentation: AugmentationConfig, rng: np.random.Generator) -> Patch:
+    kept = patch.presence * (rng.random(len(patch.presence)) >= augmentation.phase_dropout)
+    if not kept.any():
+        kept = np.zeros_like(patch.presence)
+        kept[rng.choice(np.flatnonzero(patch.presence))] = 1.0
+    kept = kept.astype(np.float32)
+    return replace(patch, phases=patch.phases * kept[:, None, None, None], presence=kept)

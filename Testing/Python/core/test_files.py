@@ -1,0 +1,53 @@
+"""Files and folders appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from Diff4MMLiTSLib.core.errors import InputError
+from Diff4MMLiTSLib.core.files import new_file, new_folder
+
+
+def test_a_folder_has_its_name_only_when_it_is_complete(tmp_path):
+    with new_folder(tmp_path / "a" / "b") as partial:
+        (partial / "x").write_text("1")
+        assert not (tmp_path / "a" / "b").exists()
+    assert (tmp_path / "a" / "b" / "x").read_text() == "1"
+    assert len(list((tmp_path / "a").iterdir())) == 1
+
+
+def test_a_replaced_folder_stays_until_the_new_one_is_complete(tmp_path):
+    with new_folder(tmp_path / "f") as partial:
+        (partial / "old").touch()
+    with pytest.raises(KeyError), new_folder(tmp_path / "f", force=True):
+        raise KeyError("failure")
+    assert (tmp_path / "f" / "old").exists()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_file_is_not_overwritten_without_force(tmp_path):
+    (tmp_path / "f.txt").write_text("old")
+    with pytest.raises(InputError, match="--force"), new_file(tmp_path / "f.txt"):
+        pass
+    with new_file(tmp_path / "f.txt", force=True) as partial:
+        partial.write_text("new")
+    assert (tmp_path / "f.txt").read_text() == "new"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(errno.ENOSPC, "disk is full"), (errno.EACCES, "cannot be written"), (errno.EROFS, "cannot be")],
+)
+def test_the_systems_refusals_are_explained(tmp_path, number, words):
+    with pytest.raises(InputError, match=words), new_folder(tmp_path / "f"):
+        raise OSError(number, "no")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_below_a_file_is_refused_in_words(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written"), new_folder(tmp_path / "file" / "f"):
+        pass

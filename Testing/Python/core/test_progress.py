@@ -1,0 +1,55 @@
+"""Progress goes forward, in the protocol's words, and stops when asked to."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from Diff4MMLiTSLib.core.errors import CanceledError, InputError
+from Diff4MMLiTSLib.core.progress import Progress, ProgressStyle, ProgressWriter
+
+
+def test_parts_of_parts_are_fractions_of_the_whole():
+    seen = []
+    whole = Progress(lambda fraction, stage, message: seen.append((fraction, stage, message)), lambda: False)
+    whole.part(0.5, 1.0, "train").part(0.0, 0.5).update(0.5, "half")
+    assert seen == [(0.625, "train", "half")]
+
+
+def test_a_canceled_job_stops_at_its_next_step():
+    with pytest.raises(CanceledError):
+        Progress(lambda *_: None, lambda: True).part(0, 0.5).check()
+
+
+def test_json_lines_follow_the_protocol():
+    stream = io.StringIO()
+    writer = ProgressWriter(ProgressStyle.JSON, stream)
+    writer.report(0.42, "register", "AP -> PVP")
+    writer.result("out")
+    writer.error(InputError("Bad file 'ü'", expected="a CT", remedy="Export it again"))
+    progress, result, error = map(json.loads, stream.getvalue().splitlines())
+    assert (progress["event"], progress["stage"], progress["fraction"]) == ("progress", "register", 0.42)
+    assert result == {"event": "result", "path": "out"}
+    assert error == {
+        "event": "error",
+        "code": "bad_input",
+        "message": "Bad file 'ü'. Expected: a CT. Export it again.",
+        "hint": "Export it again",
+    }
+
+
+def test_the_bar_shows_the_share_and_the_time_left():
+    stream = io.StringIO()
+    writer = ProgressWriter(ProgressStyle.BAR, stream)
+    writer.report(0.5, "train", "step 5 of 10")
+    assert " 50%" in stream.getvalue()
+    assert "left" in stream.getvalue()
+    assert "step 5 of 10" in stream.getvalue()
+
+
+def test_auto_is_silent_where_there_is_no_terminal():
+    stream = io.StringIO()
+    ProgressWriter(ProgressStyle.AUTO, stream).report(0.5, "train", "x")
+    assert stream.getvalue() == ""
