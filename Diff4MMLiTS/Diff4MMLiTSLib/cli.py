@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from . import __version__, commands
-from .core.errors import CanceledError, Diff4MMLiTSError, InputError, MissingError, OutOfMemoryError
+from .core.errors import InputError, explain
 from .core.progress import Progress, ProgressStyle, ProgressWriter
 
 
@@ -42,29 +42,6 @@ def run(arguments: Sequence[str]) -> int:
         writer.error(known)
         return known.exit_code
     return 0
-
-
-def explain(error: BaseException) -> Diff4MMLiTSError:
-    """Return any exception as one of ours, with what to do about it."""
-    if isinstance(error, Diff4MMLiTSError):
-        return error
-    if isinstance(error, KeyboardInterrupt):
-        return CanceledError()
-    if isinstance(error, ModuleNotFoundError):
-        package = (error.name or "?").split(".")[0]
-        return MissingError(
-            f"The Python package '{package}' is not installed",
-            remedy=f'Install it ("pip install {package}", in Slicer with the Setup tab); "doctor" lists all that is missing',
-        )
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return OutOfMemoryError(
-            "Out of memory",
-            remedy='Close other programs, use "--device cpu", or set a smaller patch or a coarser spacing_mm',
-        )
-    return Diff4MMLiTSError(
-        f"Something unexpected happened ({type(error).__name__})",
-        remedy='Run the command again with "--debug" and report what it prints (check it for names first)',
-    )
 
 
 class _Parser(argparse.ArgumentParser):

@@ -128,7 +128,7 @@ def _probe_torch() -> dict[str, list[dict[str, str | float]]] | None:
             env=environment,
             check=False,
         )
-        return json.loads(child.stdout) if child.returncode == 0 else None  # type: ignore[no-any-return]  # PROBE's own
+        return json.loads(child.stdout) if child.returncode == 0 else None
     except (subprocess.TimeoutExpired, ValueError):
         return None
 

@@ -42,7 +42,7 @@ def ball(grid: Grid, center_mm: np.ndarray, radius_mm: float) -> np.ndarray:
 def a_study(a_grid: Grid) -> RegisteredStudy:
     """Two registered phases with a round liver and a round tumor inside it."""
     rng = np.random.default_rng(5)
-    liver, tumor = ball(a_grid, a_grid.center_mm, 14.0), ball(a_grid, a_grid.center_mm + [3.0, 0.0, 0.0], 5.0)
+    liver, tumor = ball(a_grid, a_grid.center_mm, 14.0), ball(a_grid, a_grid.center_mm + np.array([3.0, 0.0, 0.0]), 5.0)
     phases = {}
     for phase, liver_hu, tumor_hu in ((Phase.AP, 78, 115), (Phase.PVP, 118, 75)):
         values = np.where(tumor, tumor_hu, np.where(liver, liver_hu, -100)) + rng.normal(0, 10, a_grid.shape)

@@ -58,6 +58,53 @@ class ModelCard(Settings):
     metrics: dict[str, float] = {}
 
 
+class Method(StrEnum):
+    """How far registration may change a phase."""
+
+    NONE = "none"
+    RIGID = "rigid"
+    AFFINE = "affine"
+    DEFORMABLE = "deformable"
+
+
+class RegisterConfig(Settings):
+    """Registration of the phases to the reference phase; docs/registration.md measures the choices.
+
+    Attributes:
+        method: Rigid, affine or deformable alignment, or resampling only.
+        region_mm: Distance around the liver that is aligned with it.
+        margin_mm: Distance over which the deformation fades outside the liver.
+        search_spacing_mm: Voxels of the exhaustive search over translations.
+        least_overlap: Part of the region that a translation must keep in the moving field of view.
+        linear_spacing_mm: Voxels of the rigid and affine refinement.
+        linear_iterations: Most iterations of that refinement.
+        spacing_mm: Voxels of the deformable refinement.
+        search_mm: Largest displacement along an axis that the discrete search finds beyond the rigid start.
+        control_mm: Distance of the B-spline's control points.
+        iterations: Steps of the descent.
+        samples: Voxels that one step looks at.
+        step_mm: First step length of the descent; it ends at a tenth.
+        smoothness: Weight of the bending energy against the dissimilarity.
+        seed: Seed of the voxels that are looked at.
+    """
+
+    method: Method = Method.DEFORMABLE
+    region_mm: float = Field(default=10.0, ge=0)
+    margin_mm: float = Field(default=36.0, gt=0)
+    search_spacing_mm: float = Field(default=4.0, gt=0)
+    least_overlap: float = Field(default=0.6, gt=0, le=1)
+    linear_spacing_mm: float = Field(default=3.0, gt=0)
+    linear_iterations: int = Field(default=60, ge=1)
+    spacing_mm: float = Field(default=2.0, gt=0)
+    search_mm: float = Field(default=16.0, gt=0)
+    control_mm: float = Field(default=12.0, gt=0)
+    iterations: int = Field(default=120, ge=1)
+    samples: int = Field(default=60_000, ge=1000)
+    step_mm: float = Field(default=0.5, gt=0)
+    smoothness: float = Field(default=1.0, ge=0)
+    seed: int = Field(default=0, ge=0)
+
+
 class Precision(StrEnum):
     """Number format of the forward pass; weights stay float32."""
 
@@ -82,20 +129,20 @@ class TrainLoopConfig(Settings):
         workers: Processes that prepare items; 0 prepares them in the loop. The result does not depend on it.
     """
 
-    steps: int = Field(50_000, ge=1)
-    batch_size: int = Field(2, ge=1)
-    accumulation: int = Field(1, ge=1)
-    warmup_fraction: float = Field(0.03, ge=0, lt=1)
-    weight_decay: float = Field(1e-5, ge=0)
-    clip_norm: float = Field(12.0, gt=0)
-    ema_decay: float = Field(0.999, ge=0, lt=1)
+    steps: int = Field(default=50_000, ge=1)
+    batch_size: int = Field(default=2, ge=1)
+    accumulation: int = Field(default=1, ge=1)
+    warmup_fraction: float = Field(default=0.03, ge=0, lt=1)
+    weight_decay: float = Field(default=1e-5, ge=0)
+    clip_norm: float = Field(default=12.0, gt=0)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
     precision: Precision = Precision.FLOAT32
-    validate_every: int = Field(1000, ge=0)
-    checkpoint_every: int = Field(1000, ge=0)
-    keep_checkpoints: int = Field(2, ge=1)
-    patience: int = Field(0, ge=0)
-    workers: int = Field(0, ge=0)
-    seed: int = Field(0, ge=0)
+    validate_every: int = Field(default=1000, ge=0)
+    checkpoint_every: int = Field(default=1000, ge=0)
+    keep_checkpoints: int = Field(default=2, ge=1)
+    patience: int = Field(default=0, ge=0)
+    workers: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0)
 
 
 class AugmentationConfig(Settings):
@@ -112,13 +159,13 @@ class AugmentationConfig(Settings):
         phase_dropout: Probability that a phase is withheld; one always stays.
     """
 
-    rotation_degrees: float = Field(10.0, ge=0)
-    scale: float = Field(0.15, ge=0, lt=1)
-    shift_mm: float = Field(1.0, ge=0)
-    gain: float = Field(0.08, ge=0, lt=1)
-    offset_hu: float = Field(8.0, ge=0)
-    noise_hu: float = Field(10.0, ge=0)
-    phase_dropout: float = Field(0.25, ge=0, lt=1)
+    rotation_degrees: float = Field(default=10.0, ge=0)
+    scale: float = Field(default=0.15, ge=0, lt=1)
+    shift_mm: float = Field(default=1.0, ge=0)
+    gain: float = Field(default=0.08, ge=0, lt=1)
+    offset_hu: float = Field(default=8.0, ge=0)
+    noise_hu: float = Field(default=10.0, ge=0)
+    phase_dropout: float = Field(default=0.25, ge=0, lt=1)
 
 
 class SegmenterArchitecture(StrEnum):
@@ -141,8 +188,8 @@ class SegmenterNetwork(Settings):
     """
 
     architecture: SegmenterArchitecture = SegmenterArchitecture.DYNUNET
-    channels: tuple[int, ...] = Field((32, 64, 128, 256, 320), min_length=3)
-    deep_supervision: int = Field(2, ge=0)
+    channels: tuple[int, ...] = Field(default=(32, 64, 128, 256, 320), min_length=3)
+    deep_supervision: int = Field(default=2, ge=0)
 
 
 class SegmenterTrainConfig(Settings):
@@ -158,13 +205,13 @@ class SegmenterTrainConfig(Settings):
         learning_rate: Peak rate of AdamW.
     """
 
-    spacing_mm: float = Field(1.5, gt=0)
+    spacing_mm: float = Field(default=1.5, gt=0)
     window_hu: tuple[float, float] = (-175.0, 250.0)
     patch: tuple[int, int, int] = (96, 96, 96)
-    tumor_fraction: float = Field(0.5, ge=0, le=1)
-    liver_fraction: float = Field(0.3, ge=0, le=1)
-    synthetic_fraction: float = Field(0.5, ge=0, le=1)
-    learning_rate: float = Field(4e-4, gt=0)
+    tumor_fraction: float = Field(default=0.5, ge=0, le=1)
+    liver_fraction: float = Field(default=0.3, ge=0, le=1)
+    synthetic_fraction: float = Field(default=0.5, ge=0, le=1)
+    learning_rate: float = Field(default=4e-4, gt=0)
     network: SegmenterNetwork = SegmenterNetwork()
     augmentation: AugmentationConfig = AugmentationConfig()
     loop: TrainLoopConfig = TrainLoopConfig()
@@ -191,9 +238,9 @@ class SegmentConfig(Settings):
         probability: Whether the tumor probability is kept.
     """
 
-    overlap: float = Field(0.5, ge=0, lt=1)
-    windows_at_once: int = Field(2, ge=1)
-    minimum_tumor_ml: float = Field(0.03, ge=0)
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    windows_at_once: int = Field(default=2, ge=1)
+    minimum_tumor_ml: float = Field(default=0.03, ge=0)
     probability: bool = False
 
 

@@ -22,6 +22,16 @@ class Diff4MMLiTSError(Exception):
         sentences = [found, f"Expected: {expected}" if expected else "", remedy]
         super().__init__(" ".join(sentence.rstrip(".") + "." for sentence in sentences if sentence))
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let the error travel between processes with all its parts."""
+        return _rebuild, (type(self), self.found, self.expected, self.remedy)
+
+
+def _rebuild(kind: type[Diff4MMLiTSError], found: str, expected: str, remedy: str) -> Diff4MMLiTSError:
+    error = kind.__new__(kind)
+    Diff4MMLiTSError.__init__(error, found, expected=expected, remedy=remedy)
+    return error
+
 
 class InputError(Diff4MMLiTSError):
     """Bad input or arguments: a file, a folder, a study, a configuration."""
@@ -52,3 +62,26 @@ class CanceledError(Diff4MMLiTSError):
 
     def __init__(self, found: str = "Canceled") -> None:
         super().__init__(found)
+
+
+def explain(error: BaseException) -> Diff4MMLiTSError:
+    """Return any exception as one of ours, with what to do about it."""
+    if isinstance(error, Diff4MMLiTSError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return CanceledError()
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "?").split(".")[0]
+        return MissingError(
+            f"The Python package '{package}' is not installed",
+            remedy=f'Install it ("pip install {package}", in Slicer: the Setup tab); "doctor" lists what is missing',
+        )
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return OutOfMemoryError(
+            "Out of memory",
+            remedy='Close other programs, use "--device cpu", or set a smaller patch or a coarser spacing_mm',
+        )
+    return Diff4MMLiTSError(
+        f"Something unexpected happened ({type(error).__name__})",
+        remedy='Run the command again with "--debug" and report what it prints (check it for names first)',
+    )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .errors import InputError
 
 SPACING_TOLERANCE = 1e-3
-"""Relative difference of spacing that file formats produce by rounding (NIfTI stores float32, DICOM decimal strings)."""
+"""Relative difference of spacing that file formats produce by rounding (NIfTI stores float32, DICOM decimals)."""
 POSITION_TOLERANCE = 0.01
 """Difference of origin, in voxels, that file formats produce by rounding."""
 DIRECTION_TOLERANCE = 1e-3
@@ -99,12 +99,12 @@ class Grid:
         return Grid(_three(int, size), _three(float, spacing_mm), _three(float, origin), self.direction)
 
     def cropped(self, start_xyz: tuple[int, int, int], size: tuple[int, int, int]) -> Grid:
-        """Return the grid of the box of ``size`` voxels that begins at voxel ``start_xyz``; both may leave this grid."""
+        """Return the grid of a box of ``size`` voxels that begins at voxel ``start_xyz``; it may leave this grid."""
         origin = self.to_world(np.array(start_xyz, dtype=np.float64))
         return Grid(size, self.spacing_mm, _three(float, origin), self.direction)
 
     def difference(self, other: Grid) -> str:
-        """Return in words which fields differ beyond the rounding of file formats; empty when the grids are the same."""
+        """Return in words which fields differ beyond the rounding of file formats; empty when none does."""
         parts = []
         if self.size != other.size:
             parts.append(f"size {self.size} against {other.size}")

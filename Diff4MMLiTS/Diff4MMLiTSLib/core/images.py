@@ -19,9 +19,9 @@ from .study import SYNTHETIC_MARK, Mask, MaskSource
 
 SYNTHETIC_KEY = "SYNTHETIC"
 FAT_HU = -30.0
-"""A CT of the trunk holds fat (about -100 HU) and air; an image with nothing below this is no CT in Hounsfield units."""
+"""A CT of the trunk holds fat (-100 HU) and air; an image with nothing below this is no CT in Hounsfield units."""
 FAT_FRACTION = 0.002
-"""Tight boxes around the livers of two real CTs hold 26 % and 30 % of it; far below that, to admit any crop of a trunk."""
+"""Boxes around the livers of two real CTs hold 26 % and 30 % of it; far below that, to admit any crop of a trunk."""
 NIFTI_HEADER_BYTES = 348
 BLOCK_BYTES = 2**22
 LOWEST_HU, HIGHEST_HU = -10_000.0, 35_000.0
@@ -164,15 +164,15 @@ def _check_hounsfield(name: str, array: NDArray[np.generic]) -> None:
     fat = float(np.less(array, FAT_HU).mean())
     if low < LOWEST_HU or high > HIGHEST_HU or fat < FAT_FRACTION or high <= 0:
         raise InputError(
-            f"'{name}' is not a CT in Hounsfield units: its values go from {low:g} to {high:g}, {fat:.1%} of them below "
-            f"{FAT_HU:g}",
+            f"'{name}' is not a CT in Hounsfield units: its values go from {low:g} to {high:g}, "
+            f"{fat:.1%} of them below {FAT_HU:g}",
             expected="air at -1000, fat at -100, soft tissue at 0 to 100",
             remedy="Use the original CT, without windowing or rescaling (an offset of 1024 must be subtracted)",
         )
 
 
 def _compact(array: NDArray[np.generic]) -> NDArray[np.generic]:
-    if array.dtype == np.uint8 or array.dtype == np.int16:
+    if array.dtype in (np.uint8, np.int16):
         return array
     limits = np.iinfo(np.int16)
     if array.dtype.kind == "b":

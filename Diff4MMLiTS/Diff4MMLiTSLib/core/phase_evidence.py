@@ -1,7 +1,7 @@
 """Which contrast phase an image is, as far as its texts and times tell; evidence from images can be merged in.
 
-Texts are read in English, German, French, Spanish, Italian, Portuguese, Dutch, Chinese and Japanese. A text itself never
-appears in a reason, because technicians write names into series descriptions.
+Texts are read in English, German, French, Spanish, Italian, Portuguese, Dutch, Chinese and Japanese. A text itself
+never appears in a reason, because technicians write names into series descriptions.
 """
 
 from __future__ import annotations
@@ -10,23 +10,27 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import prod
 
 from .phases import ALL_PHASES, Phase, in_order
 
 DECISION_CONFIDENCE = 0.6
-"""Below this confidence the user is asked. A protocol name alone (0.7) suffices, the order of acquisition (0.5) does not."""
+"""Below this confidence the user is asked. The name of a protocol suffices, a contrast agent that is not noted does not."""
 TEXT_CONFIDENCE = 0.9
 """Series descriptions are typed or preset per series; one in ten is left over from another phase (our estimate)."""
 INJECTION_CONFIDENCE = 0.8
 """The start of the injection is written by the injector or, less surely, typed in."""
-ORDER_CONFIDENCE = 0.5
-"""Four acquisitions with plausible pauses between them are usually the four phases, but not surely."""
+PROTOCOL_CONFIDENCE = 0.7
+"""One protocol often serves several phases; its name is read only where the series description says nothing."""
+ORDER_CONFIDENCE = 0.65
+"""Four acquisitions with the pauses of a liver protocol between them are the four phases, unless a text says otherwise."""
 NO_CONTRAST_CONFIDENCE = 0.4
 """A missing contrast agent often means that nobody filled in the field."""
 
 INJECTION_WINDOWS_S = {Phase.AP: (15.0, 48.0), Phase.PVP: (52.0, 110.0), Phase.DELAY: (150.0, 900.0)}
 """Seconds from the start of the injection to the phase: the protocols' 25-45, 60-80 and 180-300 s, with margin."""
+NATIVE_TO_ARTERIAL_S = (30.0, 3600.0)
 ARTERIAL_TO_PORTAL_S = (15.0, 60.0)
 PORTAL_TO_DELAYED_S = (60.0, 900.0)
 
@@ -66,7 +70,7 @@ _PATTERNS: dict[Phase, str] = {
         r"|(?<![a-z])(?:c|iv)-(?![a-z0-9])|平[扫掃]|[单単單]純|非造影|造影(?:前|なし)|(?:前|无)造影"
     ),
     Phase.AP: (
-        r"\b(?:h?ap|art)(?: phase)?$|\b(?:hap|art)\b|\bphase art|\bap phase\b|\barteri(?:al|ell|el|elle|eel|ele|osa|oso)"
+        r"^ap$|\b(?:hap|art)\b|\bap phase\b|\barteri(?:al|ell|el|elle|eel|ele|osa|oso)"
         r"|动脉|動脈(?!門)"
     ),
     Phase.PVP: (
@@ -126,7 +130,7 @@ def phase_from_tags(
     """
     text = phase_from_text(series_description, where="series description")
     if text.phase is None and not text.reasons:
-        text = phase_from_text(protocol_name, where="protocol name", confidence=0.7)
+        text = phase_from_text(protocol_name, where="protocol name", confidence=PROTOCOL_CONFIDENCE)
     evidences = [text, _phase_from_injection(seconds_after_injection)]
     if text.phase is None and not has_contrast and seconds_after_injection is None:
         evidences.append(PhaseEvidence(Phase.NC, NO_CONTRAST_CONFIDENCE, ("no contrast agent is noted",)))
@@ -145,8 +149,9 @@ def phases_from_order(offsets_s: Sequence[float]) -> tuple[PhaseEvidence, ...]:
     silent = tuple(PhaseEvidence() for _ in offsets_s)
     if len(offsets_s) != len(ALL_PHASES):
         return silent
-    to_portal, to_delayed = offsets_s[2] - offsets_s[1], offsets_s[3] - offsets_s[2]
-    if not (_within(to_portal, ARTERIAL_TO_PORTAL_S) and _within(to_delayed, PORTAL_TO_DELAYED_S)):
+    windows = (NATIVE_TO_ARTERIAL_S, ARTERIAL_TO_PORTAL_S, PORTAL_TO_DELAYED_S)
+    pauses = (later - earlier for earlier, later in pairwise(offsets_s))
+    if not all(_within(pause, window) for pause, window in zip(pauses, windows, strict=True)):
         return silent
     reason = "four acquisitions with the pauses of a liver protocol"
     return tuple(PhaseEvidence(phase, ORDER_CONFIDENCE, (reason,)) for phase in ALL_PHASES)

@@ -320,7 +320,7 @@ def check_study_id(study_id: str) -> str:
     """Return a study id that can name a folder on every system.
 
     Raises:
-        InputError: Empty, longer than 100 characters, or with other characters than letters, digits, space and ``._-()``.
+        InputError: Empty, longer than 100 characters, or with others than letters, digits, space and ``._-()``.
     """
     if not re.fullmatch(r"(?=.{1,100}\Z)[\w.()-][\w .()-]*(?<![ .])", study_id):
         raise InputError(

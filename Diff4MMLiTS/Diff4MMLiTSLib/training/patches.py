@@ -83,7 +83,7 @@ def random_patch(
     augmentation: AugmentationConfig,
     rng: np.random.Generator,
 ) -> Patch:
-    """Cut a patch: turned, scaled, phases shifted against each other, brighter or darker, noisy, some phases withheld."""
+    """Cut a patch: turned, scaled, phases shifted against each other, with other brightness and noise, some withheld."""
     matrix = _random_matrix(augmentation, rng)
     middle = (np.array(size) - 1) / 2
     shifts = rng.normal(0.0, augmentation.shift_mm / min(study.grid.spacing_mm), (len(study.presence), 3))

@@ -78,7 +78,7 @@ def test_a_text_file_and_a_missing_file_are_refused(tmp_path):
     (tmp_path / "notes.nrrd").write_text("hello")
     with pytest.raises(InputError, match="cannot be read as an image"):
         read_volume(tmp_path / "notes.nrrd")
-    with pytest.raises(InputError, match="no file 'absent.nrrd'"):
+    with pytest.raises(InputError, match=r"no file 'absent\.nrrd'"):
         read_volume(tmp_path / "absent.nrrd")
 
 

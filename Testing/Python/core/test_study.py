@@ -54,7 +54,7 @@ def test_a_registered_study_has_one_grid(a_study):
     coarse = replace(a_study.grid, spacing_mm=(3.0, 3.0, 4.0))
     phases = {**a_study.phases, Phase.NC: Volume(np.zeros(coarse.shape, dtype=np.int16), coarse)}
     Study("s", phases, Phase.PVP)
-    with pytest.raises(InputError, match="Phase NC.*spacing"):
+    with pytest.raises(InputError, match=r"Phase NC.*spacing"):
         RegisteredStudy("s", phases, Phase.PVP)
 
 
