@@ -1,7 +1,7 @@
 """One command over many studies: skip what is finished, go on after a failure, list the failures at the end.
 
-Studies are made one after another in this process, or by Dask: on several processes of this machine, or on a cluster whose
-machines see the same folders.
+Studies are made one after another in this process, or by Dask: on several processes of this machine, or on a cluster
+whose machines see the same folders.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +17,13 @@ from .core.errors import CanceledError, Diff4MMLiTSError, InputError, MissingErr
 from .core.files import exists_error
 from .core.progress import Progress, silent
 from .core.study_io import STUDY_FILE, find_studies
+from .phantom.generator import Variant, make_phantom, phantom_id, write_phantom
+from .phantom.scanner import Preset
 
 log = logging.getLogger(__name__)
 
-StudyWork = Callable[[Path, Path, Progress], None]
-"""Makes one output folder from one study folder: (input study, output study, progress).
+StudyWork = Callable[["Job", Progress], None]
+"""Makes one output folder from one study folder.
 
 For several processes it must be picklable: a function of a module, or a ``functools.partial`` of one.
 """
@@ -30,6 +32,21 @@ POLL_S = 0.2
 """How often a cancel is looked for while studies are made elsewhere."""
 CANCEL_TIMEOUT_S = 30.0
 """How long workers may take to stop by themselves."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One output folder to make.
+
+    Args:
+        source: The study folder to read.
+        target: The folder to make.
+        number: Which of several outputs of the same study this is, from 1.
+    """
+
+    source: Path
+    target: Path
+    number: int = 1
 
 
 @dataclass(frozen=True)
@@ -50,9 +67,9 @@ class CohortResult:
     """What became of each study.
 
     Args:
-        written: Ids of the studies that were made now.
-        skipped: Ids of those that had been made before.
-        failed: The error by study id.
+        written: Names of the folders that were made now.
+        skipped: Names of those that had been made before.
+        failed: The error by name.
     """
 
     written: tuple[str, ...]
@@ -60,30 +77,42 @@ class CohortResult:
     failed: dict[str, Diff4MMLiTSError]
 
 
-def process_cohort(
-    source: Path, out: Path, work: StudyWork, *, force: bool, progress: Progress, workers: Workers | None = None
-) -> CohortResult:
-    """Apply one stage to a study folder or to every study of a cohort.
+def jobs_of(source: Path, out: Path) -> tuple[Job, ...]:
+    """Return one job per study: its output has the name of its folder.
 
     Args:
         source: A study folder, or a folder of study folders.
-        out: Folder that receives one folder per study, named as the study's folder.
-        work: Makes one study; see ``StudyWork``.
-        force: Make studies again that are there already.
+        out: The folder that receives the outputs.
+
+    Raises:
+        InputError: ``source`` holds no study, or ``out`` is one of its folders.
+    """
+    studies = find_studies(source)
+    check_apart(source, studies, out)
+    return tuple(Job(folder, out / folder.name) for folder in studies)
+
+
+def process_cohort(
+    jobs: Sequence[Job], work: StudyWork, *, force: bool, progress: Progress, workers: Workers | None = None
+) -> CohortResult:
+    """Do every job whose output is not there yet.
+
+    Args:
+        jobs: What to make.
+        work: Makes one output; see ``StudyWork``.
+        force: Make again what is there already.
         progress: Told within and after every study.
         workers: Where studies are made; this process when absent.
 
     Raises:
-        InputError: ``source`` holds no study, ``out`` is ``source``, or (for a single study) whatever ``work`` raised.
+        InputError: The output of a single job exists; or, for a single job, whatever ``work`` raised.
         MissingError: Several processes are asked for and Dask is not installed.
         CanceledError: The user asked to stop; finished studies stay.
     """
-    studies = find_studies(source)
-    _check_apart(source, studies, out)
-    done = {folder.name for folder in studies if not force and (out / folder.name).exists()}
-    if len(studies) == 1 and done:
-        raise exists_error(out / studies[0].name)
-    todo = [(folder, out / folder.name) for folder in studies if folder.name not in done]
+    done = {job.target.name for job in jobs if not force and job.target.exists()}
+    if len(jobs) == 1 and done:
+        raise exists_error(jobs[0].target)
+    todo = [job for job in jobs if job.target.name not in done]
     workers = workers or Workers()
     if len(todo) > 1 and (workers.count > 1 or workers.scheduler):
         outcomes = _in_processes(todo, work, workers, progress)
@@ -93,7 +122,7 @@ def process_cohort(
     for name, error in outcomes:
         if error is None:
             written.append(name)
-        elif len(studies) == 1:
+        elif len(jobs) == 1:
             raise error
         else:
             log.warning("%s: %s", name, error)
@@ -119,20 +148,49 @@ def raise_failures(result: CohortResult) -> None:
     )
 
 
-Outcome = tuple[str, Diff4MMLiTSError | None]
-Pieces = Iterable[tuple[Path, Path]]
+def make_phantoms(
+    out: Path,
+    seeds: Sequence[int],
+    *,
+    preset: Preset,
+    variant: Variant,
+    healthy: bool = False,
+    force: bool = False,
+    progress: Progress,
+) -> tuple[Path, ...]:
+    """Make a cohort of phantoms, one per seed; those that are there already stay.
 
+    Returns:
+        Their folders, in the order of the seeds.
 
-def _in_this_process(todo: list[tuple[Path, Path]], work: StudyWork, progress: Progress) -> Iterator[Outcome]:
-    for index, (folder, target) in enumerate(todo):
-        piece = progress.part(index / len(todo), (index + 1) / len(todo))
+    Raises:
+        InputError: The folder cannot be written.
+        CanceledError: The user asked to stop; finished phantoms stay.
+    """
+    folders = []
+    for index, seed in enumerate(seeds):
+        piece = progress.part(index / len(seeds), (index + 1) / len(seeds))
+        folder = out / phantom_id(seed, preset=preset, variant=variant, healthy=healthy)
         piece.update(0.0, folder.name)
-        yield folder.name, _attempt(work, folder, target, piece)
+        if force or not folder.exists():
+            phantom = make_phantom(seed, preset=preset, variant=variant, healthy=healthy, progress=piece)
+            write_phantom(phantom, folder, force=force)
+        folders.append(folder)
+    progress.update(1.0, "done")
+    return tuple(folders)
 
 
-def _in_processes(
-    todo: list[tuple[Path, Path]], work: StudyWork, workers: Workers, progress: Progress
-) -> Iterator[Outcome]:
+Outcome = tuple[str, Diff4MMLiTSError | None]
+
+
+def _in_this_process(todo: list[Job], work: StudyWork, progress: Progress) -> Iterator[Outcome]:
+    for index, job in enumerate(todo):
+        piece = progress.part(index / len(todo), (index + 1) / len(todo))
+        piece.update(0.0, job.source.name)
+        yield job.target.name, _attempt(work, job, piece)
+
+
+def _in_processes(todo: list[Job], work: StudyWork, workers: Workers, progress: Progress) -> Iterator[Outcome]:
     try:
         from distributed import Client, LocalCluster
     except ModuleNotFoundError:
@@ -141,19 +199,20 @@ def _in_processes(
             expected="dask with its distributed scheduler, for several processes or a cluster",
             remedy='Install it ("pip install dask[distributed]"), or leave out --workers and --scheduler',
         ) from None
-    with tempfile.TemporaryDirectory(prefix=".workers-", dir=_made(todo[0][1].parent.parent)) as folder:
+    with tempfile.TemporaryDirectory(prefix=".workers-", dir=_made(todo[0].target.parent.parent)) as folder:
         stop = Path(folder) / "stop"
-        cluster = workers.scheduler or LocalCluster(
-            n_workers=workers.count, threads_per_worker=1, dashboard_address=None, local_directory=folder
-        )
-        with Client(cluster) as client:
-            jobs = {
-                client.submit(_attempt_elsewhere, work, source, target, stop, pure=False): source.name
-                for source, target in todo
-            }
-            yield from _collect(jobs, stop, progress)
+        local = None
         if not workers.scheduler:
-            cluster.close()
+            local = LocalCluster(
+                n_workers=workers.count, threads_per_worker=1, dashboard_address=None, local_directory=folder
+            )
+        with Client(local or workers.scheduler) as client:
+            submitted = {
+                client.submit(_attempt_elsewhere, work, job, stop, pure=False): job.target.name for job in todo
+            }
+            yield from _collect(submitted, stop, progress)
+        if local is not None:
+            local.close()
 
 
 def _made(folder: Path) -> Path:
@@ -161,39 +220,44 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _collect(jobs: dict, stop: Path, progress: Progress) -> Iterator[Outcome]:  # type: ignore[type-arg]  # Dask futures
-    waiting, total = dict(jobs), len(jobs)
+def _collect(submitted: dict, stop: Path, progress: Progress) -> Iterator[Outcome]:  # type: ignore[type-arg]  # Dask
+    waiting, total = dict(submitted), len(submitted)
     while waiting:
         try:
             progress.update(1 - len(waiting) / total, f"{total - len(waiting)} of {total} studies")
         except CanceledError:
             stop.touch()
             deadline = time.monotonic() + CANCEL_TIMEOUT_S
-            while time.monotonic() < deadline and not all(job.done() for job in waiting):
+            while time.monotonic() < deadline and not all(future.done() for future in waiting):
                 time.sleep(POLL_S)
             raise
-        for job in [job for job in waiting if job.done()]:
-            yield waiting.pop(job), job.result()
+        for future in [future for future in waiting if future.done()]:
+            yield waiting.pop(future), future.result()
         time.sleep(POLL_S)
 
 
-def _attempt_elsewhere(work: StudyWork, source: Path, target: Path, stop: Path) -> Diff4MMLiTSError | None:
+def _attempt_elsewhere(work: StudyWork, job: Job, stop: Path) -> Diff4MMLiTSError | None:
     quiet = silent()
-    return _attempt(work, source, target, Progress(quiet.report, stop.exists))
+    return _attempt(work, job, Progress(quiet.report, stop.exists))
 
 
-def _attempt(work: StudyWork, source: Path, target: Path, progress: Progress) -> Diff4MMLiTSError | None:
+def _attempt(work: StudyWork, job: Job, progress: Progress) -> Diff4MMLiTSError | None:
     try:
-        work(source, target, progress)
+        work(job, progress)
     except CanceledError:
         raise
     except Exception as error:  # one study must not stop a night's work; a bug is listed like any failure
-        log.info("%s", source.name, exc_info=True)
+        log.info("%s", job.source.name, exc_info=True)
         return explain(error)
     return None
 
 
-def _check_apart(source: Path, studies: tuple[Path, ...], out: Path) -> None:
+def check_apart(source: Path, studies: Sequence[Path], out: Path) -> None:
+    """Refuse an output folder that is the input or one of its studies.
+
+    Raises:
+        InputError: The folders are the same, or ``out`` is a study.
+    """
     if out.resolve() in {source.resolve(), *(folder.resolve() for folder in studies)}:
         raise InputError(f"The output '{out.name}' is the input", remedy="Choose another output folder")
     if (out / STUDY_FILE).is_file():

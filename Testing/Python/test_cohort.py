@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from Diff4MMLiTSLib.cohort import Workers, process_cohort, raise_failures
+from Diff4MMLiTSLib.cohort import Workers, jobs_of, process_cohort, raise_failures
 from Diff4MMLiTSLib.core.errors import CanceledError, InputError, MissingError
 from Diff4MMLiTSLib.core.progress import Progress, silent
 from Diff4MMLiTSLib.core.study_io import write_study
@@ -20,80 +20,80 @@ def a_cohort(a_study, tmp_path):
     return tmp_path / "in"
 
 
-def copy(source, target, _progress):
-    target.mkdir(parents=True)
-    (target / "made").write_text(source.name)
+def copy(job, _progress):
+    job.target.mkdir(parents=True)
+    (job.target / "made").write_text(job.source.name)
 
 
 def test_every_study_gets_a_folder_of_its_name(a_cohort, tmp_path):
-    result = process_cohort(a_cohort, tmp_path / "out", copy, force=False, progress=silent())
+    result = process_cohort(jobs_of(a_cohort, tmp_path / "out"), copy, force=False, progress=silent())
     assert result.written == ("a", "b", "c")
     assert (tmp_path / "out" / "b" / "made").read_text() == "b"
 
 
 def test_a_failure_does_not_stop_the_others_and_is_listed_at_the_end(a_cohort, tmp_path):
-    def work(source, target, progress):
-        if source.name == "b":
+    def work(job, progress):
+        if job.source.name == "b":
             raise MissingError("No liver")
-        copy(source, target, progress)
+        copy(job, progress)
 
-    result = process_cohort(a_cohort, tmp_path / "out", work, force=False, progress=silent())
+    result = process_cohort(jobs_of(a_cohort, tmp_path / "out"), work, force=False, progress=silent())
     assert result.written == ("a", "c")
     with pytest.raises(MissingError, match=r"1 of 3 studies failed:\n  b: No liver"):
         raise_failures(result)
 
 
 def test_a_second_run_skips_what_is_finished(a_cohort, tmp_path):
-    process_cohort(a_cohort / "a", tmp_path / "out", copy, force=False, progress=silent())
-    result = process_cohort(a_cohort, tmp_path / "out", copy, force=False, progress=silent())
+    process_cohort(jobs_of(a_cohort / "a", tmp_path / "out"), copy, force=False, progress=silent())
+    result = process_cohort(jobs_of(a_cohort, tmp_path / "out"), copy, force=False, progress=silent())
     assert (result.skipped, result.written) == (("a",), ("b", "c"))
     raise_failures(result)
 
 
 def test_a_single_study_that_is_there_already_is_an_error(a_cohort, tmp_path):
-    process_cohort(a_cohort / "a", tmp_path / "out", copy, force=False, progress=silent())
+    process_cohort(jobs_of(a_cohort / "a", tmp_path / "out"), copy, force=False, progress=silent())
     with pytest.raises(InputError, match="exists already"):
-        process_cohort(a_cohort / "a", tmp_path / "out", copy, force=False, progress=silent())
+        process_cohort(jobs_of(a_cohort / "a", tmp_path / "out"), copy, force=False, progress=silent())
 
 
 def test_the_input_is_never_the_output(a_cohort):
     with pytest.raises(InputError, match="is the input"):
-        process_cohort(a_cohort, a_cohort, copy, force=True, progress=silent())
+        jobs_of(a_cohort, a_cohort)
 
 
 def test_a_cancel_stops_at_the_next_study(a_cohort, tmp_path):
     done = []
 
-    def work(source, target, progress):
-        done.append(source.name)
+    def work(job, progress):
+        done.append(job.source.name)
 
     progress = Progress(lambda *_: None, lambda: len(done) == 1)
     with pytest.raises(CanceledError):
-        process_cohort(a_cohort, tmp_path / "out", work, force=False, progress=progress)
+        process_cohort(jobs_of(a_cohort, tmp_path / "out"), work, force=False, progress=progress)
     assert done == ["a"]
 
 
-def report(source, target, progress):
-    copy(source, target, progress)
-    (target / "made").write_text(str(os.getpid()))
+def report(job, progress):
+    copy(job, progress)
+    (job.target / "made").write_text(str(os.getpid()))
 
 
-def fail_for_b(source, target, progress):
-    if source.name == "b":
+def fail_for_b(job, progress):
+    if job.source.name == "b":
         raise InputError("No liver", expected="a liver", remedy="Draw one")
-    report(source, target, progress)
+    report(job, progress)
 
 
-def wait_for_cancel(source, target, progress):
+def wait_for_cancel(job, progress):
     for _ in range(600):
         time.sleep(0.05)
         progress.check()
-    copy(source, target, progress)
+    copy(job, progress)
 
 
 def test_a_local_cluster_of_processes_does_the_same(a_cohort, tmp_path):
     result = process_cohort(
-        a_cohort, tmp_path / "out", fail_for_b, force=False, progress=silent(), workers=Workers(count=2)
+        jobs_of(a_cohort, tmp_path / "out"), fail_for_b, force=False, progress=silent(), workers=Workers(count=2)
     )
     assert result.written == ("a", "c")
     assert (result.failed["b"].found, result.failed["b"].remedy) == ("No liver", "Draw one")
@@ -105,7 +105,11 @@ def test_a_cancel_reaches_the_workers_and_leaves_nothing(a_cohort, tmp_path):
     progress = Progress(lambda *_: None, lambda: time.monotonic() - began > 3)
     with pytest.raises(CanceledError):
         process_cohort(
-            a_cohort, tmp_path / "out", wait_for_cancel, force=False, progress=progress, workers=Workers(count=2)
+            jobs_of(a_cohort, tmp_path / "out"),
+            wait_for_cancel,
+            force=False,
+            progress=progress,
+            workers=Workers(count=2),
         )
     assert time.monotonic() - began < 20
     assert not (tmp_path / "out").exists()

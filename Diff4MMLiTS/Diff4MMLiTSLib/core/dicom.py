@@ -181,11 +181,7 @@ def _numbered(stacks: list[Stack], first: int) -> tuple[DicomSeries, ...]:
 
 
 def _nothing_found(files: int, slices: int, notes: tuple[str, ...]) -> InputError:
-    found = (
-        f"The folder '{folder}' is empty"
-        if not files
-        else f"None of the {files} files in '{folder}' is part of a CT series"
-    )
+    found = f"None of the {files} files in the folder is part of a CT series" if files else "The DICOM folder is empty"
     details = "; ".join(notes)
     if slices:
         details = "; ".join(filter(None, (f"{slices} CT slices, but no stack of at least {MIN_SLICES}", details)))
@@ -224,7 +220,7 @@ def _stored_values(header: Header, name: str) -> NDArray[np.float64]:
         raise _undecodable(name) from None
     slope, intercept = header.stored_rescale
     stored = (sitk.GetArrayFromImage(image).astype(np.float64) - intercept) / slope
-    return stored if header.inverted_sum is None else header.inverted_sum - stored
+    return np.asarray(stored if header.inverted_sum is None else header.inverted_sum - stored)
 
 
 def _undecodable(name: str) -> InputError:
@@ -255,5 +251,8 @@ def _evenly_spaced(array: NDArray[np.float32], stack: Stack) -> NDArray[np.float
 
 
 def _compact(array: NDArray[np.float32]) -> NDArray[np.generic]:
-    is_whole = bool((np.abs(array - np.rint(array)) < 1e-3).all())
-    return np.rint(array).astype(np.int16) if is_whole and array.max() <= np.iinfo(np.int16).max else array
+    """Return int16 where the values are whole numbers of that range; plane by plane, to spare memory."""
+    is_whole = all(bool((np.abs(plane - np.rint(plane)) < 1e-3).all()) for plane in array)
+    if not is_whole or array.max() > np.iinfo(np.int16).max:
+        return array
+    return np.stack([np.rint(plane).astype(np.int16) for plane in array])

@@ -5,13 +5,15 @@ Classic CT (one slice a file) and enhanced CT (many frames a file, functional gr
 
 from __future__ import annotations
 
-import struct
+import logging
 import warnings
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
@@ -21,20 +23,9 @@ CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1", "1.2.8
 DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 PROJECTIONS = {"MIP", "MNIP", "MINIP", "AVERAGE", "PROJECTION IMAGE", "VOLUME RENDERED", "MAXIMUM INTENSITY PROJECTION"}
-DAMAGE = (
-    OSError,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    IndexError,
-    EOFError,
-    NotImplementedError,
-    struct.error,
-)
-"""What pydicom raises on broken files; their texts quote the header and are never shown."""
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its warnings quote header values
 
-_TAGS = [  # fmt: skip
+_TAGS = [
     "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
@@ -165,28 +156,34 @@ class Slice:
 def read_slices(file: Path) -> tuple[Slice, ...] | Skipped:
     """Return the CT slices in a file, or why there is none; pixels are not read."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's warnings quote header values
+        warnings.simplefilter("ignore")  # they quote header values
         try:
-            dataset = _read_dataset(file)
+            with file.open("rb") as stream:
+                dataset = _read_dataset(stream)
+                pixel_bytes = file.stat().st_size - stream.tell()
             if dataset is None:
                 return Skipped.UNRELATED
-            return _reason_to_skip(dataset, file) or _slices(dataset, file)
-        except DAMAGE:
+            return _reason_to_skip(dataset, pixel_bytes) or _slices(dataset, file)
+        except Exception:  # pydicom raises every kind on broken headers; one broken file must not stop the others
             return Skipped.DAMAGED
 
 
-def _read_dataset(file: Path) -> Dataset | None:
+def _read_dataset(stream: BinaryIO) -> Dataset | None:
+    """Return the header, with the stream left where the pixels begin; None when the file is not DICOM."""
     try:
-        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
+        return pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS)
     except InvalidDicomError:
-        with file.open("rb") as stream:
-            begins_like_dicom = stream.read(2) in (b"\x08\x00", b"\x02\x00")  # group 0008 or 0002, without the preamble
-        if not begins_like_dicom:
-            return None
-        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+        stream.seek(0)
+        begins_like_dicom = stream.read(2) in (b"\x08\x00", b"\x02\x00")  # group 0008 or 0002, without the preamble
+        stream.seek(0)
+        return (
+            pydicom.dcmread(stream, stop_before_pixels=True, specific_tags=_TAGS, force=True)
+            if begins_like_dicom
+            else None
+        )
 
 
-def _reason_to_skip(dataset: Dataset, file: Path) -> Skipped | None:
+def _reason_to_skip(dataset: Dataset, pixel_bytes: int) -> Skipped | None:
     kind = str(dataset.get("SOPClassUID", "") or dataset.file_meta.get("MediaStorageSOPClassUID", ""))
     words = {str(word).upper() for word in dataset.get("ImageType", None) or ()}
     if kind == DIRECTORY_CLASS:
@@ -197,14 +194,14 @@ def _reason_to_skip(dataset: Dataset, file: Path) -> Skipped | None:
         return Skipped.LOCALIZER
     if words & PROJECTIONS:
         return Skipped.PROJECTION
-    return Skipped.DAMAGED if _is_truncated(dataset, file) else None
+    return Skipped.DAMAGED if _is_truncated(dataset, pixel_bytes) else None
 
 
-def _is_truncated(dataset: Dataset, file: Path) -> bool:
+def _is_truncated(dataset: Dataset, pixel_bytes: int) -> bool:
     if str(dataset.file_meta.get("TransferSyntaxUID", "")) not in UNCOMPRESSED:
-        return False
+        return pixel_bytes <= 0
     frames = int(dataset.get("NumberOfFrames", None) or 1)
-    return file.stat().st_size < int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8 * frames
+    return pixel_bytes < int(dataset.Rows) * int(dataset.Columns) * int(dataset.BitsAllocated) // 8 * frames
 
 
 def _slices(dataset: Dataset, file: Path) -> tuple[Slice, ...]:
@@ -241,6 +238,7 @@ class _Groups:
 
 def _slice(header: Header, index: int, groups: _Groups) -> Slice:
     x, y, z = groups.numbers("PlanePositionSequence", "ImagePositionPatient")
+    orientation = groups.numbers("PlaneOrientationSequence", "ImageOrientationPatient")
     row_mm, column_mm = groups.numbers("PixelMeasuresSequence", "PixelSpacing")
     temporal = groups.get("FrameContentSequence", "TemporalPositionIndex") or groups.dataset.get(
         "TemporalPositionIdentifier"
@@ -248,12 +246,13 @@ def _slice(header: Header, index: int, groups: _Groups) -> Slice:
     acquisition = groups.get("FrameContentSequence", "FrameAcquisitionNumber") or groups.dataset.get(
         "AcquisitionNumber"
     )
+    _check_numbers((x, y, z, *groups.rescale()), orientation, (row_mm, column_mm))
     return Slice(
         header=header,
         frame=index,
         key=f"{groups.dataset.get('SOPInstanceUID', header.file)}/{index}",
         position_mm=(x, y, z),
-        orientation=groups.numbers("PlaneOrientationSequence", "ImageOrientationPatient"),
+        orientation=orientation,
         spacing_mm=(column_mm, row_mm),
         size=(int(groups.dataset.Columns), int(groups.dataset.Rows)),
         rescale=groups.rescale(),
@@ -262,6 +261,15 @@ def _slice(header: Header, index: int, groups: _Groups) -> Slice:
         acquisition=str(acquisition or ""),
         instance=int(groups.dataset.get("InstanceNumber", None) or 0),
     )
+
+
+def _check_numbers(numbers: tuple[float, ...], orientation: tuple[float, ...], spacing_mm: tuple[float, float]) -> None:
+    row, column = np.array(orientation, dtype=np.float64).reshape(2, 3)
+    lengths = np.array([row @ row, column @ column])
+    if not np.isfinite([*numbers, *spacing_mm]).all() or min(spacing_mm) <= 0 or numbers[3] == 0:
+        raise ValueError("position, rescale or spacing")
+    if not np.allclose(lengths, 1.0, atol=1e-2) or abs(row @ column) > 1e-2:
+        raise ValueError("orientation")
 
 
 def _header(dataset: Dataset, file: Path, stored_rescale: tuple[float, float]) -> Header:
@@ -292,9 +300,8 @@ def _padding(value: object, bits: int, *, is_signed: bool) -> int | None:
     """Return the padding value as the pixels hold it; headers often give it with the other sign convention."""
     if value is None or value == "":
         return None
-    number = int.from_bytes(value, "little") if isinstance(value, bytes) else int(str(value))
-    number %= 2**bits
-    return number - 2**bits if is_signed and number >= 2 ** (bits - 1) else number
+    number = (int.from_bytes(value, "little") if isinstance(value, bytes) else int(str(value))) % (1 << bits)
+    return number - (1 << bits) if is_signed and number >= 1 << (bits - 1) else number
 
 
 def _is_sharp(kernel: str) -> bool:

@@ -53,7 +53,7 @@ def read_volume(path: Path, *, is_ct: bool = True) -> Volume:
             remedy="Export the volume again",
         )
     if is_ct:
-        _check_hounsfield(path.name, array)
+        check_hounsfield(path.name, array)
     template = Volume.from_image(image)
     return Volume(_compact(array), template.grid)
 
@@ -74,6 +74,27 @@ def read_mask(path: Path, source: MaskSource) -> Mask:
             remedy="Export one structure per mask file",
         )
     return Mask(Volume((np.asarray(volume.array) != 0).astype(np.uint8), volume.grid), source)
+
+
+def check_hounsfield(name: str, array: NDArray[np.generic]) -> None:
+    """Refuse values that cannot be Hounsfield units of a trunk.
+
+    Args:
+        name: What to call the image in the error.
+        array: Values, any shape.
+
+    Raises:
+        InputError: Values out of range, or nothing as dark as fat among them.
+    """
+    low, high = float(array.min()), float(array.max())
+    fat = float(np.less(array, FAT_HU).mean())
+    if low < LOWEST_HU or high > HIGHEST_HU or fat < FAT_FRACTION or high <= 0:
+        raise InputError(
+            f"'{name}' is not a CT in Hounsfield units: its values go from {low:g} to {high:g}, "
+            f"{fat:.1%} of them below {FAT_HU:g}",
+            expected="air at -1000, fat at -100, soft tissue at 0 to 100",
+            remedy="Use the original CT, without windowing or rescaling (an offset of 1024 must be subtracted)",
+        )
 
 
 def is_marked_synthetic(path: Path) -> bool:
@@ -157,18 +178,6 @@ def _three_dimensional(name: str, image: sitk.Image) -> sitk.Image:
             remedy="Save each contrast phase as a file of its own",
         )
     return image
-
-
-def _check_hounsfield(name: str, array: NDArray[np.generic]) -> None:
-    low, high = float(array.min()), float(array.max())
-    fat = float(np.less(array, FAT_HU).mean())
-    if low < LOWEST_HU or high > HIGHEST_HU or fat < FAT_FRACTION or high <= 0:
-        raise InputError(
-            f"'{name}' is not a CT in Hounsfield units: its values go from {low:g} to {high:g}, "
-            f"{fat:.1%} of them below {FAT_HU:g}",
-            expected="air at -1000, fat at -100, soft tissue at 0 to 100",
-            remedy="Use the original CT, without windowing or rescaling (an offset of 1024 must be subtracted)",
-        )
 
 
 def _compact(array: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -16,7 +16,7 @@ from math import prod
 from .phases import ALL_PHASES, Phase, in_order
 
 DECISION_CONFIDENCE = 0.6
-"""Below this confidence the user is asked. The name of a protocol suffices, a contrast agent that is not noted does not."""
+"""Below this confidence the user is asked. A protocol's name suffices, a contrast agent that is not noted does not."""
 TEXT_CONFIDENCE = 0.9
 """Series descriptions are typed or preset per series; one in ten is left over from another phase (our estimate)."""
 INJECTION_CONFIDENCE = 0.8
@@ -24,7 +24,7 @@ INJECTION_CONFIDENCE = 0.8
 PROTOCOL_CONFIDENCE = 0.7
 """One protocol often serves several phases; its name is read only where the series description says nothing."""
 ORDER_CONFIDENCE = 0.65
-"""Four acquisitions with the pauses of a liver protocol between them are the four phases, unless a text says otherwise."""
+"""Four acquisitions with the pauses of a liver protocol are the four phases, unless a text says otherwise."""
 NO_CONTRAST_CONFIDENCE = 0.4
 """A missing contrast agent often means that nobody filled in the field."""
 
@@ -82,7 +82,9 @@ _PATTERNS: dict[Phase, str] = {
         r"|\bwash ?-?out|延[迟遲]|延期|遅延|平衡|排泄"
     ),
 }
-_LATE_OF_ANOTHER = r"\b(?:late|spat|spaet|laat)[ -]?(?=art|port|hap|pv)|(?<=arterial) tardi[ao]|(?<=arteriosa) tardiva"
+_LATE_OF_ANOTHER = (
+    r"\b(?:late|spat|spaet|laat)[ -]?(?=art|port|hap|pv)|(?<=arteri(?:el|al)) tardi[afo]|(?<=arteriosa) tardiva"
+)
 
 
 def phases_in_text(text: str) -> tuple[Phase, ...]:

@@ -183,7 +183,7 @@ class Study:
             raise InputError(
                 f"{name} of study '{self.study_id}' lies on another grid than {self.reference_phase}: {difference}",
                 expected=f"the grid of {self.reference_phase}",
-                remedy=f"Resample it to the {self.reference_phase} volume, for example with Slicer's Resample module",
+                remedy=f"Resample it to the {self.reference_phase} volume, or set the phase it was drawn on",
             )
 
     @property

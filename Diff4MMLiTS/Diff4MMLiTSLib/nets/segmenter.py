@@ -24,7 +24,11 @@ def build_segmenter(config: SegmenterNetwork) -> nn.Module:
     In evaluation it maps (B, 10, Z, Y, X) to logits (B, 3, Z, Y, X); see ``segmenter_input``. A DynUNet in training
     returns (B, D, 3, Z, Y, X) with the D resolutions of deep supervision.
     """
-    return _BUILDERS[config.architecture](config)
+    # This layout makes convolutions faster, on CPU and GPU; it changes no value.
+    network: nn.Module = _BUILDERS[config.architecture](config).to(  # type: ignore[call-overload]  # not in its types
+        memory_format=torch.channels_last_3d
+    )
+    return network
 
 
 def segmenter_input(images: torch.Tensor, presence: torch.Tensor, guidance: torch.Tensor | None = None) -> torch.Tensor:
@@ -53,7 +57,7 @@ def resolutions(output: torch.Tensor) -> list[torch.Tensor]:
 def _dynunet(config: SegmenterNetwork) -> nn.Module:
     levels = len(config.channels)
     supervised = min(config.deep_supervision, levels - 2)
-    return DynUNet(
+    network: nn.Module = DynUNet(
         spatial_dims=3,
         in_channels=INPUT_CHANNELS,
         out_channels=CLASS_COUNT,
@@ -64,30 +68,37 @@ def _dynunet(config: SegmenterNetwork) -> nn.Module:
         deep_supervision=supervised > 0,
         deep_supr_num=max(1, supervised),
     )
+    return network
 
 
 def _unet(config: SegmenterNetwork) -> nn.Module:
     strides = [2] * (len(config.channels) - 1)
-    return UNet(3, INPUT_CHANNELS, CLASS_COUNT, config.channels, strides, num_res_units=2)
+    network: nn.Module = UNet(3, INPUT_CHANNELS, CLASS_COUNT, config.channels, strides, num_res_units=2)
+    return network
 
 
 def _attention_unet(config: SegmenterNetwork) -> nn.Module:
     strides = [2] * (len(config.channels) - 1)
-    return AttentionUnet(3, INPUT_CHANNELS, CLASS_COUNT, config.channels, strides)
+    network: nn.Module = AttentionUnet(3, INPUT_CHANNELS, CLASS_COUNT, config.channels, strides)
+    return network
 
 
 def _segresnet(config: SegmenterNetwork) -> nn.Module:
-    return SegResNet(
+    network: nn.Module = SegResNet(
         init_filters=config.channels[0],
         in_channels=INPUT_CHANNELS,
         out_channels=CLASS_COUNT,
         blocks_down=(1,) + (2,) * (len(config.channels) - 1),
         blocks_up=(1,) * (len(config.channels) - 1),
     )
+    return network
 
 
 def _swin_unetr(config: SegmenterNetwork) -> nn.Module:
-    return SwinUNETR(in_channels=INPUT_CHANNELS, out_channels=CLASS_COUNT, feature_size=config.channels[0])
+    network: nn.Module = SwinUNETR(
+        in_channels=INPUT_CHANNELS, out_channels=CLASS_COUNT, feature_size=config.channels[0]
+    )
+    return network
 
 
 _BUILDERS: dict[SegmenterArchitecture, Callable[[SegmenterNetwork], nn.Module]] = {

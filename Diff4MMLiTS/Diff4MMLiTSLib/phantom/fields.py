@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 FloatArray = NDArray[np.float32]
+RealArray = NDArray[np.floating]
 Point = tuple[float, float, float]
 
 BOX_LOW_MM: Point = (-280.0, -260.0, -280.0)
 """Lowest corner (x, y, z) of the box around the body in which random fields are drawn."""
 BOX_HIGH_MM: Point = (280.0, 200.0, 280.0)
 """Highest corner of that box."""
+TILE_OVERSAMPLING = 1.5
+"""Lattice points per correlation length of a repeating field."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,25 +30,28 @@ class Field:
         values: Samples, (C, Z, Y, X), float32.
         origin_mm: Position (x, y, z) of the first sample.
         spacing_mm: Distance of the samples along every axis.
+        periodic: Whether the field repeats beyond the lattice; else it stays constant there.
     """
 
     values: FloatArray
     origin_mm: Point
     spacing_mm: float
+    periodic: bool = False
 
     def on_axes(self, x_mm: FloatArray, y_mm: FloatArray, z_mm: FloatArray) -> FloatArray:
-        """Return the field on the product of three axes, (C, len(z), len(y), len(x)); constant beyond the lattice."""
+        """Return the field on the product of three axes, (C, len(z), len(y), len(x))."""
         result = self.values
         for axis, (coordinate, origin) in enumerate(
             zip((z_mm, y_mm, x_mm), reversed(self.origin_mm), strict=True), start=1
         ):
-            result = _interpolate_axis(result, (coordinate - origin) / self.spacing_mm, axis)
+            result = _interpolate_axis(result, (coordinate - origin) / self.spacing_mm, axis, self.periodic)
         return result
 
     def at(self, points_mm: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return the field at scattered points (N, 3) in x, y, z order, as (N, C); constant beyond the lattice."""
+        """Return the field at scattered points (N, 3) in x, y, z order, as (N, C)."""
         index = ((np.asarray(points_mm) - np.array(self.origin_mm)) / self.spacing_mm).T[::-1]
-        samples = [ndimage.map_coordinates(channel, index, order=1, mode="nearest") for channel in self.values]
+        mode: Literal["grid-wrap", "nearest"] = "grid-wrap" if self.periodic else "nearest"
+        samples = [ndimage.map_coordinates(channel, index, order=1, mode=mode) for channel in self.values]
         return np.stack(samples, axis=-1).astype(np.float64)
 
 
@@ -91,44 +98,45 @@ Shape = Callable[[Points], FloatArray]
 
 
 def smooth_noise(
-    rng: np.random.Generator, *, length_mm: float, channels: int = 1, lattice_mm: float | None = None
+    rng: np.random.Generator, *, length_mm: float, channels: int = 1, tile_mm: float | None = None
 ) -> Field:
-    """Draw a smooth random field of mean 0 and standard deviation 1 over the body's box.
+    """Draw a smooth random field of mean 0 and standard deviation 1.
 
     Args:
         rng: Source of randomness.
         length_mm: Correlation length (standard deviation of the Gaussian that smooths white noise).
         channels: Number of independent components.
-        lattice_mm: Spacing of the lattice; by default half the length.
+        tile_mm: Period after which the field repeats along every axis; None to cover the body's box without repeating.
     """
-    spacing = lattice_mm or length_mm / 2
-    shape = [int(np.ceil((high - low) / spacing)) + 1 for low, high in zip(BOX_LOW_MM, BOX_HIGH_MM, strict=True)]
+    spacing = length_mm / (2 if tile_mm is None else TILE_OVERSAMPLING)
+    sides = np.subtract(BOX_HIGH_MM, BOX_LOW_MM) if tile_mm is None else np.full(3, tile_mm)
+    shape = [int(np.ceil(side / spacing)) + (tile_mm is None) for side in sides]
     white = rng.standard_normal((channels, *shape[::-1]), dtype=np.float32)
     sigma = length_mm / spacing
     noise = np.stack([ndimage.gaussian_filter(channel, sigma, mode="wrap") for channel in white])
-    return Field(noise / noise.std(axis=(1, 2, 3), keepdims=True), BOX_LOW_MM, spacing)
+    return Field(noise / noise.std(axis=(1, 2, 3), keepdims=True), BOX_LOW_MM, spacing, tile_mm is not None)
 
 
-def smooth_step(value: FloatArray, low: float, high: float) -> FloatArray:
+def smooth_step(value: RealArray, low: float, high: float) -> FloatArray:
     """Return 0 below ``low``, 1 above ``high``, and a smooth rise between."""
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
     return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
 
 
-def smooth_max(first: FloatArray, second: FloatArray | float, radius_mm: float) -> FloatArray:
+def smooth_max(first: RealArray, second: RealArray | float, radius_mm: float) -> FloatArray:
     """Return the maximum of two signed distances (intersection) with the edge rounded over ``radius_mm``."""
     overlap = np.maximum(radius_mm - np.abs(first - second), 0.0)
     return np.asarray(np.maximum(first, second) + overlap * overlap * (0.25 / radius_mm), dtype=np.float32)
 
 
-def smooth_min(first: FloatArray, second: FloatArray | float, radius_mm: float) -> FloatArray:
+def smooth_min(first: RealArray, second: RealArray | float, radius_mm: float) -> FloatArray:
     """Return the minimum of two signed distances (union) with the seam rounded over ``radius_mm``."""
     overlap = np.maximum(radius_mm - np.abs(first - second), 0.0)
     return np.asarray(np.minimum(first, second) - overlap * overlap * (0.25 / radius_mm), dtype=np.float32)
 
 
 def ellipse(
-    x: FloatArray, y: FloatArray, *, half_x: FloatArray | float, half_y: FloatArray | float, power: float = 2.0
+    x: RealArray, y: RealArray, *, half_x: RealArray | float, half_y: RealArray | float, power: float = 2.0
 ) -> FloatArray:
     """Return the radial signed distance to a super-ellipse about the origin of the plane."""
     ratio_x, ratio_y = np.abs(x / half_x), np.abs(y / half_y)
@@ -171,11 +179,12 @@ def rotation(angles_deg: Point) -> NDArray[np.float64]:
     return result
 
 
-def _interpolate_axis(values: FloatArray, position: FloatArray, axis: int) -> FloatArray:
-    position = np.clip(position, 0, values.shape[axis] - 1)
-    lower = np.minimum(position.astype(np.int64), values.shape[axis] - 2)
+def _interpolate_axis(values: FloatArray, position: FloatArray, axis: int, periodic: bool) -> FloatArray:
+    size = values.shape[axis]
+    position = position % size if periodic else np.clip(position, 0, size - 1)
+    lower = np.minimum(position.astype(np.int64), size - (1 if periodic else 2))
     shape = [1] * values.ndim
     shape[axis] = -1
     weight = (position - lower).astype(np.float32).reshape(shape)
     low = np.take(values, lower, axis=axis)
-    return np.asarray(low + weight * (np.take(values, lower + 1, axis=axis) - low))
+    return np.asarray(low + weight * (np.take(values, (lower + 1) % size, axis=axis) - low))

@@ -87,6 +87,7 @@ class Organs:
     stomach: float
     stomach_fluid_level_mm: float
     oral_contrast: bool
+    food: bool
     gallbladder: float
     gallbladder_shift_mm: Point
     aorta_radius_mm: float
@@ -130,7 +131,7 @@ def draw_patient(seed: int) -> Patient:
     fast = smooth_noise(warp, length_mm=26.0, channels=3)
     turned = _with_roll(slow, amplitude_mm=float(warp.uniform(3.0, 6.0)), roll_deg=body.roll_deg)
     organic = Field(fast.values * np.float32(warp.uniform(2.0, 3.6)), fast.origin_mm, fast.spacing_mm)
-    return Patient(seed, body, liver, organs, turned, organic, smooth_noise(warp, length_mm=4.5))
+    return Patient(seed, body, liver, organs, turned, organic, smooth_noise(warp, length_mm=4.5, tile_mm=200.0))
 
 
 def _draw_body(rng: np.random.Generator) -> Body:
@@ -185,6 +186,7 @@ def _draw_organs(rng: np.random.Generator, disease: LiverDisease) -> Organs:
         stomach=float(rng.uniform(0.7, 1.2)),
         stomach_fluid_level_mm=float(rng.uniform(-110, -40)),
         oral_contrast=bool(rng.random() < 0.3),
+        food=bool(rng.random() < 0.35),
         gallbladder=float(rng.uniform(0.65, 1.3)) if rng.random() < 0.86 else 0.0,
         gallbladder_shift_mm=(float(rng.normal(0, 8)), float(rng.normal(0, 7)), float(rng.normal(0, 7))),
         aorta_radius_mm=float(rng.uniform(8.5, 12.5)),

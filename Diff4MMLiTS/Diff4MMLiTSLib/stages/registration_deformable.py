@@ -24,6 +24,8 @@ from .registration_features import mind_features
 
 COUPLING = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Weights that pull the discrete search towards its smoothed result, one round each (ConvexAdam)."""
+LATTICE_STEP = 10
+"""Order in which the sub-lattices are looked at; prime to their number (8 or 27), so that all are and neighbors alternate."""
 FIXED_LAYERS = 3
 """Outer layers of coefficients that stay zero: then displacement and gradient vanish at the border."""
 
@@ -89,13 +91,22 @@ class Spline:
         return transform
 
 
-def register_deformable(pair: Pair, config: RegisterConfig, generator: torch.Generator, progress: Progress) -> Spline:
+    def to_field_transform(self) -> sitk.DisplacementFieldTransform:
+        """Return the same transform sampled on the working grid: faster to apply, larger to store."""
+        dense = np.einsum("ij,jzyx->zyxi", self.grid.direction_matrix, self.dense().double().numpy())
+        image = sitk.GetImageFromArray(dense, isVector=True)
+        image.SetOrigin(self.grid.origin_mm)
+        image.SetSpacing(self.grid.spacing_mm)
+        image.SetDirection(self.grid.direction)
+        return sitk.DisplacementFieldTransform(image)
+
+
+def register_deformable(pair: Pair, config: RegisterConfig, progress: Progress) -> Spline:
     """Find the B-spline displacement that aligns a pair.
 
     Args:
         pair: The images on their working grid.
         config: Spacings, iterations, regularization.
-        generator: Draws the voxels that each step looks at.
         progress: Updated in every iteration.
 
     Raises:
@@ -105,7 +116,7 @@ def register_deformable(pair: Pair, config: RegisterConfig, generator: torch.Gen
     progress.update(0.1)
     field = coarse_search(pair, fixed, moving, config, progress.part(0.1, 0.3))
     coefficients = _fit(pair.grid, field, config.control_mm)
-    result = _descend(pair, (fixed, moving), coefficients, config, generator, progress.part(0.3, 1.0))
+    result = _descend(pair, (fixed, moving), coefficients, config, progress.part(0.3, 1.0))
     return Spline(pair.grid, result)
 
 
@@ -113,53 +124,60 @@ def coarse_search(
     pair: Pair, fixed: torch.Tensor, moving: torch.Tensor, config: RegisterConfig, progress: Progress
 ) -> torch.Tensor:
     """Return the displacement (3, Z, Y, X), mm along x, y, z, on the working grid by the coupled convex search."""
+    small_fixed, small_moving = (functional.avg_pool3d(part[None], 2)[0] for part in (fixed, moving))
+    weight, covered = (functional.avg_pool3d(part[None, None], 2)[0, 0] for part in (pair.weight, pair.coverage))
     step_mm = 2 * pair.grid.spacing_mm[0]
-    small_fixed, small_moving = (functional.avg_pool3d(f[None], 2)[0] for f in (fixed, moving))
-    covered = functional.avg_pool3d(pair.coverage[None, None], 2)[0, 0]
-    weight = functional.avg_pool3d(pair.weight[None, None], 2)[0, 0]
-    reach = round(config.search_mm / step_mm)
-    costs, shifts = cost_volume(small_fixed, small_moving, weight, covered, reach, progress)
-    field = _coupled_convex(costs, shifts, weight) * step_mm  # (3, Z, Y, X)
+    costs, shifts = cost_volume((small_fixed, small_moving), weight, covered, round(config.search_mm / step_mm), progress)
+    mass = _blocks(weight)
+    field = _coupled_convex(costs, shifts, mass) * step_mm  # (3, Z, Y, X)
     return functional.interpolate(field[None], size=pair.grid.shape, mode="trilinear", align_corners=False)[0]
 
 
 def cost_volume(
-    fixed: torch.Tensor,
-    moving: torch.Tensor,
+    features: tuple[torch.Tensor, torch.Tensor],
     weight: torch.Tensor,
     covered: torch.Tensor,
     reach: int,
     progress: Progress,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Compare each voxel with all voxels within a reach.
+    """Compare blocks of the fixed features with the moving features at all shifts within a reach.
 
     Args:
-        fixed: Features, (C, Z, Y, X).
-        moving: Features, (C, Z, Y, X).
-        weight: Weight of each fixed voxel, (Z, Y, X).
+        features: Fixed and moving, (C, Z, Y, X) each.
+        weight: Weight of each fixed voxel, (Z, Y, X); voxels without weight are skipped.
         covered: Where the moving features are valid, (Z, Y, X).
         reach: Largest shift along each axis, in voxels.
         progress: Updated once a plane of shifts.
 
     Returns:
-        Weighted mean squared difference over 3 x 3 x 3 voxels, (S, Z, Y, X); the shifts (S, 3) in voxels x, y, z.
+        Weighted mean squared difference in blocks of 4 x 4 x 4 voxels, 2 voxels apart, (S, Z/2, Y/2, X/2);
+        the shifts (S, 3) in voxels x, y, z.
     """
-    steps = range(-reach, reach + 1)
-    z_size, y_size, x_size = weight.shape
-    padded = functional.pad(moving[None], (reach,) * 6, mode="replicate")[0]
-    valid = functional.pad(covered[None, None], (reach,) * 6)[0, 0]
+    fixed, moving = features
+    chosen = torch.nonzero(weight.reshape(-1) > 0)[:, 0]
+    padded = functional.pad(torch.cat([moving, covered[None]]), (reach,) * 6)
+    rows = padded.reshape(padded.shape[0], -1).T.contiguous()  # one row per voxel: a shift is an offset of rows
+    (z_size, y_size, x_size), (_, y_step, x_step) = weight.shape, padded.shape[1:]
+    z, y, x = chosen // (y_size * x_size), chosen // x_size % y_size, chosen % x_size
+    origin = (z * y_step + y) * x_step + x
+    own, own_weight = fixed.reshape(fixed.shape[0], -1).T[chosen].contiguous(), weight.reshape(-1)[chosen]
+    sums = torch.zeros(2, *weight.shape)
     costs, shifts = [], []
-    for z, y, x in product(steps, steps, steps):
-        if x == -reach and y == -reach:
-            progress.update((z + reach) / (2 * reach + 1))
-        window = (slice(z + reach, z + reach + z_size), slice(y + reach, y + reach + y_size),
-                  slice(x + reach, x + reach + x_size))  # fmt: skip
-        mask = weight * valid[window]
-        difference = (fixed - padded[(slice(None), *window)]).square_().mean(dim=0) * mask
-        both = functional.avg_pool3d(torch.stack([difference, mask])[None], 3, stride=1, padding=1)[0]
-        costs.append(both[0] / (both[1] + 0.02))
-        shifts.append((x, y, z))
+    for dz, dy, dx in product(range(2 * reach + 1), repeat=3):
+        if dy == dx == 0:
+            progress.update(dz / (2 * reach + 1))
+        found = rows.index_select(0, origin + (dz * y_step + dy) * x_step + dx)
+        valid = own_weight * found[:, -1]
+        sums.view(2, -1)[:, chosen] = torch.stack([(found[:, :-1] - own).square_().mean(dim=1) * valid, valid])
+        total, mass = _blocks(sums[0]), _blocks(sums[1])
+        costs.append(total / (mass + 0.02))
+        shifts.append((dx - reach, dy - reach, dz - reach))
     return torch.stack(costs), torch.tensor(shifts, dtype=torch.float32)
+
+
+def _blocks(values: torch.Tensor) -> torch.Tensor:
+    """Return the mean over blocks of 4 x 4 x 4 voxels, 2 voxels apart, of (Z, Y, X)."""
+    return functional.avg_pool3d(values[None, None], 4, stride=2, padding=1)[0, 0]
 
 
 def bases(grid: Grid, coefficients: torch.Tensor, *, derivative: bool = False) -> list[torch.Tensor]:
@@ -195,16 +213,14 @@ def _cubic_slope(offset: torch.Tensor) -> torch.Tensor:
     return offset.sign() * torch.where(distance < 1, inner, outer)
 
 
-def _coupled_convex(costs: torch.Tensor, shifts: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def _coupled_convex(costs: torch.Tensor, shifts: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
     """Return the smooth displacement (3, Z, Y, X), in voxels, that agrees with the costs (S, Z, Y, X)."""
-    best = shifts[costs.argmin(dim=0)].permute(3, 0, 1, 2)
-    smooth = _smooth(best, weight)
+    flat, length = costs.flatten(1), shifts.square().sum(dim=1)[:, None]
+    smooth = _smooth(shifts[flat.argmin(dim=0)].T.reshape(3, *mass.shape), mass)
     for coupling in COUPLING:
-        chosen = torch.empty_like(smooth)
-        for plane in range(costs.shape[1]):  # plane by plane: the whole penalty would need another cost volume
-            penalty = (shifts[:, :, None, None] - smooth[None, :, plane]).square().sum(dim=1)
-            chosen[:, plane] = shifts[(costs[:, plane] + coupling * penalty).argmin(dim=0)].permute(2, 0, 1)
-        smooth = _smooth(chosen, weight)
+        penalty = length - 2 * shifts @ smooth.flatten(1)  # |shift - smooth|^2 without the part that does not matter
+        chosen = shifts[(flat + coupling * penalty).argmin(dim=0)].T.reshape(3, *mass.shape)
+        smooth = _smooth(chosen, mass)
     return smooth
 
 
@@ -212,7 +228,7 @@ def _smooth(field: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Return the field (3, Z, Y, X) averaged over its weighted surroundings; it fades where there are none."""
     stacked = torch.cat([field * weight, weight[None]])[None]
     for _ in range(2):
-        stacked = functional.avg_pool3d(stacked, 5, stride=1, padding=2)
+        stacked = functional.avg_pool3d(stacked, 3, stride=1, padding=1)
     return stacked[0, :3] / (stacked[0, 3] + 1e-3)
 
 
@@ -243,28 +259,25 @@ def _descend(
     features: tuple[torch.Tensor, torch.Tensor],
     start: torch.Tensor,
     config: RegisterConfig,
-    generator: torch.Generator,
     progress: Progress,
 ) -> torch.Tensor:
-    """Return the coefficients after Adam on random voxels of the organ."""
-    fixed, moving = features
+    """Return the coefficients after Adam; each step looks at one of the interleaved sub-lattices of the voxels."""
     interior, matrices = _interior(start), bases(pair.grid, start)
-    width = config.control_mm
-    chosen = torch.nonzero(pair.weight.reshape(-1) > 0)[:, 0]
-    flat_fixed, flat_weight = fixed.reshape(fixed.shape[0], -1), pair.weight.reshape(-1)
-    sampled = torch.cat([moving, pair.coverage[None]])[None]
+    lattices = _sub_lattices(pair, features[0], config.stride)
+    rows = torch.cat([features[1], pair.coverage[None]]).flatten(1).T.contiguous()  # (voxels, channels + 1)
     coefficients = start.clone().requires_grad_(True)
     optimizer = torch.optim.Adam([coefficients], lr=config.step_mm)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.iterations, eta_min=0.1 * config.step_mm)
     for iteration in range(config.iterations):
         progress.update(iteration / config.iterations)
-        picked = chosen[torch.randint(len(chosen), (config.samples,), generator=generator)]
-        displacement = evaluate(coefficients * interior, matrices).reshape(3, -1)[:, picked]
-        found = _look_up(sampled, picked, displacement, pair.grid)
-        weight = flat_weight[picked] * found[-1].detach()
-        difference = (found[:-1] - flat_fixed[:, picked]).square().mean(dim=0)
+        lattice = lattices[(iteration * LATTICE_STEP) % len(lattices)]
+        spline = evaluate(coefficients * interior, [m[o::config.stride] for m, o in zip(matrices, lattice.offset, strict=True)])
+        position = lattice.index + spline.flatten(1)[:, lattice.chosen] / pair.grid.spacing_mm[0]
+        found = _look_up(rows, position, pair.grid)
+        weight = lattice.weight * found[:, -1].detach()
+        difference = (found[:, :-1] - lattice.features).square().mean(dim=1)
         similarity = (difference * weight).sum() / (weight.sum() + 1e-3)
-        loss = similarity + config.smoothness * _bending(coefficients * interior, width)
+        loss = similarity + config.smoothness * _bending(coefficients * interior, config.control_mm)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -272,14 +285,46 @@ def _descend(
     return (coefficients * interior).detach()
 
 
-def _look_up(image: torch.Tensor, picked: torch.Tensor, displacement: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Return the channels (C, N) of an image (1, C, Z, Y, X) at voxels displaced by (3, N) mm."""
-    z_size, y_size, x_size = grid.shape
-    index = torch.stack([picked % x_size, (picked // x_size) % y_size, picked // (x_size * y_size)]).float()
-    position = index + displacement / grid.spacing_mm[0]
-    scale = torch.tensor([x_size, y_size, z_size], dtype=torch.float32)[:, None] - 1
-    points = (2 * position / scale - 1).T[None, :, None, None]  # (1, N, 1, 1, 3)
-    return functional.grid_sample(image, points, align_corners=True)[0, :, :, 0, 0]
+@dataclass(frozen=True, eq=False)
+class _SubLattice:
+    """Every stride-th voxel from an offset on: ``chosen`` (N,) among them carry weight; ``index`` (3, N) is x, y, z."""
+
+    offset: tuple[int, int, int]
+    chosen: torch.Tensor
+    index: torch.Tensor
+    weight: torch.Tensor
+    features: torch.Tensor  # (N, C)
+
+
+def _sub_lattices(pair: Pair, features: torch.Tensor, stride: int) -> list[_SubLattice]:
+    lattices = []
+    for offset in product(range(stride), repeat=3):
+        part = tuple(slice(start, None, stride) for start in offset)
+        weight = pair.weight[part]
+        z, y, x = torch.nonzero(weight > 0, as_tuple=True)
+        chosen = (z * weight.shape[1] + y) * weight.shape[2] + x
+        index = torch.stack([x * stride + offset[2], y * stride + offset[1], z * stride + offset[0]]).float()
+        own = features[(slice(None), *part)][:, z, y, x].T.contiguous()
+        if len(chosen):
+            lattices.append(_SubLattice((offset[0], offset[1], offset[2]), chosen, index, weight[z, y, x], own))
+    return lattices
+
+
+def _look_up(rows: torch.Tensor, position: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Return the rows (N, C), trilinearly interpolated, at continuous voxel indices (3, N), x, y, z."""
+    size = torch.tensor(grid.size)[:, None]
+    limited = torch.minimum(position.clamp_min(0), size - 1.001)
+    low = limited.detach().floor()
+    part = limited - low
+    strides = (1, grid.size[0], grid.size[0] * grid.size[1])
+    base = sum(low[k].long() * strides[k] for k in range(3))
+    total = torch.zeros(())
+    for corner in product((0, 1), repeat=3):
+        share = torch.ones(())
+        for k in range(3):
+            share = share * (part[k] if corner[k] else 1 - part[k])
+        total = total + share[:, None] * rows.index_select(0, base + sum(c * n for c, n in zip(corner, strides, strict=True)))
+    return total
 
 
 def _bending(coefficients: torch.Tensor, width_mm: float) -> torch.Tensor:

@@ -9,13 +9,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
+from .. import __version__
 from ..core.config import ModelCard, ModelKind, build_config
 from ..core.errors import InputError, MissingError
 from ..core.files import new_file, new_folder
@@ -63,7 +66,14 @@ def save_model(folder: Path, card: ModelCard, networks: Mapping[str, Weights], *
         text = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False)
         (partial / CARD_FILE).write_text(text + "\n", encoding="utf-8")
         for name, weights in networks.items():
-            save_file(_portable(weights), str(partial / _network_file(name)))
+            (partial / _network_file(name)).write_bytes(save(_portable(weights)))
+
+
+def software_versions() -> dict[str, str]:
+    """Return the versions that a model card and a history entry name."""
+    return {"diff4mmlits": __version__} | {
+        name: version(name) for name in ("torch", "monai", "diffusers", "accelerate")
+    }
 
 
 def load_card(folder: Path) -> ModelCard:
@@ -137,7 +147,9 @@ def save_checkpoint(run: Path, step: int, state: Mapping[str, Any], *, keep: int
     """
     file = run / CHECKPOINT_FOLDER / f"{step:09d}.pt"
     with new_file(file, force=True) as partial:
-        torch.save(dict(state), partial)
+        buffer = BytesIO()  # torch reports a full disk as RuntimeError without a reason, a plain write tells it
+        torch.save(dict(state), buffer)
+        partial.write_bytes(buffer.getbuffer())
     for old in _checkpoints(run)[:-keep]:
         old.unlink()
     return file
@@ -165,7 +177,7 @@ def save_best(run: Path, networks: Mapping[str, Weights]) -> None:
     """Write the best weights so far (moving averages where kept) into a run folder, atomically."""
     tensors = {f"{name}/{key}": value for name, weights in networks.items() for key, value in weights.items()}
     with new_file(run / BEST_FILE, force=True) as partial:
-        save_file(_portable(tensors), str(partial))
+        partial.write_bytes(save(_portable(tensors)))
 
 
 def load_best(run: Path, device: torch.device | str = "cpu") -> dict[str, dict[str, torch.Tensor]]:

@@ -22,7 +22,7 @@ def dice_cross_entropy(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tens
         Scalar; each part lies in [0, 1] or is a mean in nats.
 
     Source:
-        Milletari et al., V-Net (2016), eq. 2, without squares; Isensee et al., nnU-Net (2021), for the sum and the batch.
+        Milletari et al., V-Net (2016), without the squares; Isensee et al., nnU-Net (2021), for sum and batch.
     """
     logits = logits.float()
     probabilities = logits.softmax(dim=1)[:, 1:]
@@ -38,19 +38,9 @@ def deep_supervision_loss(outputs: list[torch.Tensor], labels: torch.Tensor) -> 
     """Return the mean of ``dice_cross_entropy`` over the resolutions, each coarser one with half the weight.
 
     Args:
-        outputs: Logits at full resolution first; coarser ones (B, C, Z', Y', X') or of the same size.
+        outputs: Logits (B, C, Z, Y, X), finest first; those of coarser levels brought to full size.
         labels: Class of each voxel, (B, Z, Y, X), int64.
     """
     weights = [0.5**level for level in range(len(outputs))]
-    parts = [
-        weight * dice_cross_entropy(logits, _shrunk(labels, logits))
-        for weight, logits in zip(weights, outputs, strict=True)
-    ]
+    parts = [weight * dice_cross_entropy(logits, labels) for weight, logits in zip(weights, outputs, strict=True)]
     return torch.stack(parts).sum() / sum(weights)
-
-
-def _shrunk(labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    size = logits.shape[2:]
-    if labels.shape[1:] == size:
-        return labels
-    return functional.interpolate(labels[:, None].float(), size=size, mode="nearest-exact")[:, 0].long()

@@ -45,7 +45,7 @@ def random_center(
     kind = rng.random()
     if kind < tumor_fraction and study.lesions:
         lesion = study.lesions[rng.integers(len(study.lesions))]
-        return lesion[rng.integers(len(lesion))]
+        return np.asarray(lesion[rng.integers(len(lesion))])
     if kind < tumor_fraction + liver_fraction and study.liver_voxels.size:
         flat = study.liver_voxels[rng.integers(study.liver_voxels.size)]
         return np.array(np.unravel_index(flat, study.liver.shape))
@@ -83,7 +83,7 @@ def random_patch(
     augmentation: AugmentationConfig,
     rng: np.random.Generator,
 ) -> Patch:
-    """Cut a patch: turned, scaled, phases shifted against each other, with other brightness and noise, some withheld."""
+    """Cut a patch: turned, scaled, phases shifted against each other, other brightness and noise, some withheld."""
     matrix = _random_matrix(augmentation, rng)
     middle = (np.array(size) - 1) / 2
     shifts = rng.normal(0.0, augmentation.shift_mm / min(study.grid.spacing_mm), (len(study.presence), 3))

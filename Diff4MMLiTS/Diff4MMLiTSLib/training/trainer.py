@@ -10,9 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -28,8 +26,9 @@ from torch import nn
 from ..core.config import TrainLoopConfig
 from ..core.errors import CanceledError, InputError, OutOfMemoryError
 from ..core.progress import Progress
+from .batches import stream_batches
 from .checkpoint import load_best, load_checkpoint, save_best, save_checkpoint
-from .task import Batch, Item, Player, Task
+from .task import Batch, Player, Task
 
 METRICS_FILE = "metrics.jsonl"
 STOP_FILE = "stop"
@@ -72,7 +71,7 @@ class _Run:
     optimizers: Mapping[str, Any]  # Any: accelerate's wrapper of AdamW, untyped
     averages: dict[str, dict[str, torch.Tensor]]
     step: int = 0
-    bad_steps: int = 0
+    bad_steps: dict[str, int] = field(default_factory=dict)
     best_step: int = -1
     best_metrics: dict[str, float] = field(default_factory=dict)
     validations_since_best: int = 0
@@ -100,7 +99,9 @@ def train(
     started = time.monotonic()
     state = _begin(task, config, run, torch.device(device))
     _restore(state, resume=resume)
-    batches, message = _batches(state), "starting"
+    state.accelerator.wait_for_everyone()  # nobody writes before all have read
+    batches = stream_batches(task.sample, _indices(state), config=config, device=state.accelerator.device)
+    message = "starting"
     try:
         while state.step < config.steps and not _is_exhausted(state):
             _stop_if_asked(state, progress)
@@ -116,6 +117,7 @@ def train(
         raise OutOfMemoryError(
             "The device ran out of memory", remedy="Choose a smaller patch or batch_size, or precision=bf16"
         ) from None
+    state.accelerator.wait_for_everyone()
     weights = load_best(run)
     return TrainResult(state.step, state.best_step, state.best_metrics, weights, time.monotonic() - started)
 
@@ -197,8 +199,8 @@ def _update_weights(state: _Run, player: Player, norm: float) -> None:
     scaler = state.accelerator.scaler
     if math.isfinite(norm) or scaler is not None:  # with fp16 the scaler skips the step and lowers its scale
         state.optimizers[player.name].step()
-    state.bad_steps = 0 if math.isfinite(norm) else state.bad_steps + 1
-    if state.bad_steps >= BAD_STEPS:
+    state.bad_steps[player.name] = 0 if math.isfinite(norm) else state.bad_steps.get(player.name, 0) + 1
+    if state.bad_steps[player.name] >= BAD_STEPS:
         raise InputError(
             f"The gradients of {player.name} were not finite in {BAD_STEPS} steps in a row (step {state.step})",
             expected="finite losses",
@@ -320,36 +322,12 @@ def _log(folder: Path, line: Mapping[str, float]) -> None:
         stream.write(json.dumps(line) + "\n")
 
 
-def _batches(state: _Run) -> Iterator[Batch]:
-    """Yield the batches of all steps that are left, in order, prepared ahead by threads (scipy and numpy free the GIL)."""
+def _indices(state: _Run) -> Iterator[int]:
+    """Yield the items of all steps that are left; the processes of a step share its items, in order."""
     config, accelerator = state.config, state.accelerator
-    first = state.step * config.accumulation
-    size = config.batch_size
-    indices = (
-        (forward * accelerator.num_processes + accelerator.process_index) * size + item
-        for forward in range(first, config.steps * config.accumulation)
-        for item in range(size)
-    )
-    items = _prefetched(state.task.sample, indices, config.workers)
-    while group := list(islice(items, size)):
-        yield {
-            key: torch.from_numpy(np.stack([item[key] for item in group])).to(accelerator.device, non_blocking=True)
-            for key in group[0]
-        }
-
-
-def _prefetched(sample: Callable[[int], Item], indices: Iterable[int], workers: int) -> Iterator[Item]:
-    if workers == 0:
-        yield from map(sample, indices)
-        return
-    pending: deque[Future[Item]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for index in indices:
-            pending.append(pool.submit(sample, index))
-            if len(pending) > 2 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
+    for forward in range(state.step * config.accumulation, config.steps * config.accumulation):
+        first = (forward * accelerator.num_processes + accelerator.process_index) * config.batch_size
+        yield from range(first, first + config.batch_size)
 
 
 def _parameters(task: Task, player: Player) -> list[nn.Parameter]:

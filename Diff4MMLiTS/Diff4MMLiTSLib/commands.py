@@ -1,0 +1,375 @@
+"""What each command takes and which one call it makes; heavy packages are imported when a command runs."""
+
+from __future__ import annotations
+
+import argparse
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from .core.errors import InputError
+from .core.phases import ALL_PHASES, Phase, parse_phase
+from .core.progress import Progress
+
+if TYPE_CHECKING:
+    from .core.config import Settings
+    from .pipeline import RunOptions
+
+SettingsT = TypeVar("SettingsT", bound="Settings")
+BUNDLED_MODELS = Path(__file__).parents[1] / "Resources" / "Models"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of the command line.
+
+    Args:
+        name: What the user types.
+        summary: One sentence for ``--help``.
+        add_arguments: Declares its arguments.
+        run: Does it; returns the path of the result, or None when the result was printed.
+    """
+
+    name: str
+    summary: str
+    add_arguments: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace, Progress], Path | None]
+
+
+def _demo_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="new folder for everything the demo makes")
+    _add_settings(parser)
+    _add_device(parser)
+    parser.add_argument("--seed", type=_natural, default=0, help="seed of everything random")
+
+
+def _demo(options: Namespace, progress: Progress) -> Path:
+    from .core.config import DemoConfig
+    from .demo import run_demo
+
+    config = _config(DemoConfig, options)
+    return run_demo(options.out, config=config, device=options.device, seed=options.seed, progress=progress)
+
+
+def _phantom_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("out", type=Path, help="cohort folder")
+    parser.add_argument("--count", type=_positive, default=1, help="how many studies")
+    parser.add_argument("--seed", type=_natural, default=0, help="study i has this seed + i")
+    parser.add_argument(
+        "--preset", choices=["small", "medium", "full"], default="small", help="3 mm, 1.5 mm, or 512 x 512"
+    )
+    parser.add_argument("--variant", choices=["standard", "shifted"], default="standard", help="family of phantoms")
+    parser.add_argument("--healthy", action="store_true", help="without tumors")
+    _add_force(parser)
+
+
+def _phantom(options: Namespace, progress: Progress) -> Path:
+    from .cohort import make_phantoms
+    from .phantom.generator import Variant
+    from .phantom.scanner import Preset
+
+    seeds = range(options.seed, options.seed + options.count)
+    preset, variant = Preset(options.preset), Variant(options.variant)
+    make_phantoms(
+        options.out,
+        seeds,
+        preset=preset,
+        variant=variant,
+        healthy=options.healthy,
+        force=options.force,
+        progress=progress,
+    )
+    return Path(options.out)
+
+
+def _import_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, help="CSV table, dataset folder or DICOM folder")
+    parser.add_argument("out", type=Path, help="cohort folder")
+    parser.add_argument(
+        "--from", dest="kind", choices=["table", "dicom", "nnunet", "msd"], required=True, help="what the source is"
+    )
+    parser.add_argument(
+        "--phase",
+        dest="phases",
+        action="append",
+        default=[],
+        type=_phase_of_number,
+        metavar="NUMBER=PHASE",
+        help="contrast phase of a listed series or channel, for example 3=AP; may be repeated",
+    )
+    _add_settings(parser)
+    _add_force(parser)
+
+
+def _import(options: Namespace, progress: Progress) -> Path:
+    from .cohort import CohortResult, raise_failures
+    from .core.config import ImportConfig
+    from .core.importers import ImportSource, import_studies
+
+    config = _config(ImportConfig, options)
+    update: dict[str, object] = {"force": options.force or config.force}
+    if options.phases:
+        update["phases"] = {**config.phases, **dict(options.phases)}
+    report = import_studies(
+        options.source,
+        options.out,
+        source=ImportSource(options.kind),
+        options=config.model_copy(update=update),
+        progress=progress,
+    )
+    raise_failures(CohortResult(report.written, report.skipped, dict(report.failed)))
+    return Path(options.out)
+
+
+def _register_arguments(parser: ArgumentParser) -> None:
+    _add_stage(parser)
+    parser.add_argument(
+        "--method",
+        choices=["none", "rigid", "affine", "deformable"],
+        help="how far phases may be bent (default: deformable)",
+    )
+    parser.add_argument(
+        "--liver-model", type=Path, help="segmenter that finds the livers of studies without a liver mask"
+    )
+
+
+def _register(options: Namespace, progress: Progress) -> Path:
+    from .cohort import raise_failures
+    from .core.config import Method, RegisterConfig
+    from .pipeline import register_cohort
+
+    config = _config(RegisterConfig, options)
+    if options.method:
+        config = config.model_copy(update={"method": Method(options.method)})
+    result = register_cohort(
+        options.source,
+        options.out,
+        config=config,
+        options=_run_options(options),
+        liver_model=options.liver_model,
+        progress=progress,
+    )
+    raise_failures(result)
+    return Path(options.out)
+
+
+def _inpaint_arguments(parser: ArgumentParser) -> None:
+    _add_stage(parser)
+    _add_model(parser, "inpainter")
+    parser.add_argument("--margin-mm", type=float, help="dilation of the tumor mask (default: 5)")
+
+
+def _inpaint(options: Namespace, progress: Progress) -> Path:
+    from .cohort import raise_failures
+    from .core.config import InpaintConfig
+    from .pipeline import inpaint_cohort
+
+    assignments = [f"margin_mm={options.margin_mm}"] if options.margin_mm is not None else []
+    config = _config(InpaintConfig, options, assignments)
+    run = _run_options(options)
+    raise_failures(
+        inpaint_cohort(options.source, options.out, model=options.model, config=config, options=run, progress=progress)
+    )
+    return Path(options.out)
+
+
+def _synthesize_arguments(parser: ArgumentParser) -> None:
+    _add_stage(parser)
+    _add_model(parser, "synthesizer")
+    parser.add_argument("--pairs", type=_positive, default=1, help="synthetic pairs per study")
+    parser.add_argument("--seed", type=_natural, default=0, help="seed of masks and noise")
+    parser.add_argument("--tumors", type=_positive, help="tumors per pair")
+    parser.add_argument("--family", help="hcc, hypovascular, cyst or hemangioma")
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--mask", type=Path, help="image file with the tumor mask to use")
+    place.add_argument("--center-mm", type=float, nargs=3, metavar=("X", "Y", "Z"), help="center of the tumor, LPS")
+    parser.add_argument("--diameter-mm", type=float, nargs=2, metavar=("LO", "HI"), help="range of tumor diameters")
+
+
+def _synthesize(options: Namespace, progress: Progress) -> Path:
+    from .cohort import raise_failures
+    from .core.config import SynthesizeConfig
+    from .pipeline import synthesize_cohort
+
+    assignments = [
+        f"{key}={value}"
+        for key, value in (
+            ("tumor.tumors", options.tumors),
+            ("family", options.family),
+            ("tumor.center_mm", options.center_mm),
+            ("tumor.diameter_mm", options.diameter_mm),
+        )
+        if value is not None
+    ]
+    result = synthesize_cohort(
+        options.source,
+        options.out,
+        model=options.model,
+        pairs=options.pairs,
+        config=_config(SynthesizeConfig, options, assignments),
+        options=_run_options(options),
+        mask=options.mask,
+        progress=progress,
+    )
+    raise_failures(result)
+    return Path(options.out)
+
+
+def _segment_arguments(parser: ArgumentParser) -> None:
+    _add_stage(parser)
+    _add_model(parser, "segmenter")
+    parser.add_argument("--probability", action="store_true", help="write the tumor probability too (0 to 255)")
+
+
+def _segment(options: Namespace, progress: Progress) -> Path:
+    from .cohort import raise_failures
+    from .core.config import SegmentConfig
+    from .pipeline import segment_cohort
+
+    config = _config(SegmentConfig, options, ["probability=true"] if options.probability else [])
+    run = _run_options(options)
+    raise_failures(
+        segment_cohort(options.source, options.out, model=options.model, config=config, options=run, progress=progress)
+    )
+    return Path(options.out)
+
+
+def _train_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("recipe", type=Path, help="TOML file: what to train, on which cohorts")
+    parser.add_argument("--out", type=Path, required=True, help="run folder; the model appears in it as model/")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    parser.add_argument(
+        "--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help="change one setting"
+    )
+    _add_device(parser)
+
+
+def _train(options: Namespace, progress: Progress) -> Path:
+    from .core.config import TrainConfig, load_config
+    from .pipeline import find_device
+    from .recipes import train_recipe
+
+    config = load_config(TrainConfig, options.recipe, options.assignments)
+    folder = options.recipe.parent
+    device = find_device(options.device)
+    return train_recipe(config, options.out, folder=folder, resume=options.resume, device=device, progress=progress)
+
+
+def _evaluate_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("predicted", type=Path, help='what "segment" wrote')
+    parser.add_argument("truth", type=Path, help="the same studies with annotated masks")
+    parser.add_argument("--out", type=Path, required=True, help="new report, for example report.json")
+    _add_force(parser)
+
+
+def _evaluate(options: Namespace, progress: Progress) -> Path:
+    from .reporting.evaluation import evaluate_cohort, write_evaluation
+
+    evaluation = evaluate_cohort(options.predicted, options.truth, progress=progress)
+    write_evaluation(evaluation, options.out, force=options.force)
+    return Path(options.out)
+
+
+def _doctor_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _doctor(options: Namespace, _progress: Progress) -> None:
+    from .doctor import as_json, as_text, diagnose
+
+    found = diagnose()
+    print(as_json(found) if options.json else as_text(found))
+
+
+COMMANDS = (
+    Command(
+        "demo", "The four stages on phantoms, small networks trained on the spot, and a report.", _demo_arguments, _demo
+    ),
+    Command("phantom", "Make digital liver phantoms with known truth.", _phantom_arguments, _phantom),
+    Command("import", "Make study folders from a table, nnU-Net, MSD or DICOM.", _import_arguments, _import),
+    Command("register", "Stage 1: align the phases of each study.", _register_arguments, _register),
+    Command("inpaint", "Stage 2: remove annotated tumors from all phases.", _inpaint_arguments, _inpaint),
+    Command("synthesize", "Stage 3: put synthetic tumors into tumor-free studies.", _synthesize_arguments, _synthesize),
+    Command("segment", "Stage 4: find liver and tumors.", _segment_arguments, _segment),
+    Command("train", "Train the networks of a recipe.", _train_arguments, _train),
+    Command("evaluate", "Compare segmentations with annotations.", _evaluate_arguments, _evaluate),
+    Command("doctor", "Say what this machine has and what is missing.", _doctor_arguments, _doctor),
+)
+
+
+def _add_stage(parser: ArgumentParser) -> None:
+    parser.add_argument("source", metavar="IN", type=Path, help="study folder, or cohort of study folders")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder that receives one folder per study")
+    _add_settings(parser)
+    _add_device(parser)
+    _add_force(parser)
+    parser.add_argument("--workers", type=_positive, default=1, help="processes on this machine (needs dask)")
+    parser.add_argument("--scheduler", default="", help="address of a Dask scheduler, for example tcp://head:8786")
+
+
+def _add_settings(parser: ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, help="TOML file with settings")
+    parser.add_argument(
+        "--set",
+        dest="assignments",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one setting; repeatable",
+    )
+
+
+def _add_device(parser: ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, or cuda:N")
+
+
+def _add_force(parser: ArgumentParser) -> None:
+    parser.add_argument("--force", action="store_true", help="replace what is there already")
+
+
+def _add_model(parser: ArgumentParser, kind: str) -> None:
+    bundled = BUNDLED_MODELS / f"phantom-{kind}"
+    if bundled.is_dir():
+        parser.add_argument(
+            "--model", type=Path, default=bundled, help=f"model folder (default: the bundled {bundled.name})"
+        )
+    else:
+        parser.add_argument("--model", type=Path, required=True, help=f"model folder of kind {kind}")
+
+
+def _config(kind: type[SettingsT], options: Namespace, last: list[str] | None = None) -> SettingsT:
+    from .core.config import load_config
+
+    return load_config(kind, options.config, [*options.assignments, *(last or [])])
+
+
+def _run_options(options: Namespace) -> RunOptions:
+    from .cohort import Workers
+    from .pipeline import RunOptions
+
+    workers = Workers(options.workers, options.scheduler)
+    return RunOptions(options.device, options.force, getattr(options, "seed", 0), workers)
+
+
+def _phase_of_number(text: str) -> tuple[int, Phase]:
+    number, _, name = text.partition("=")
+    if not number.strip().isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}' is not NUMBER=PHASE with one of {', '.join(ALL_PHASES)}")
+    try:
+        return int(number), parse_phase(name)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
+    return int(text)
+
+
+def _natural(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 on")
+    return int(text)

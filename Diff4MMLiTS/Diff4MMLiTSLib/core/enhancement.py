@@ -1,0 +1,41 @@
+"""How tumors enhance: contrast against the parenchyma around them, and the families that differ in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from .phases import Phase
+
+CYST_HU = 25.0
+"""Cysts hold water (0 to 20 HU) in every phase; solid tumors have 40 HU and more even before contrast."""
+BRIGHT_HU = 10.0
+"""Contrast above the parenchyma in AP that makes a tumor hypervascular; HCC has about 37 HU."""
+PERSISTENT_HU = 5.0
+"""Contrast above the parenchyma that remains in DELAY in a hemangioma (about 20 HU) and not in an HCC (washout)."""
+
+
+class TumorFamily(StrEnum):
+    """Kinds of liver tumors that enhance alike."""
+
+    HCC = "hcc"
+    HYPOVASCULAR = "hypovascular"
+    CYST = "cyst"
+    HEMANGIOMA = "hemangioma"
+
+
+def family_of(tumor_hu: Mapping[Phase, float], parenchyma_hu: Mapping[Phase, float]) -> TumorFamily:
+    """Return the family that a lesion's enhancement is most like.
+
+    Args:
+        tumor_hu: Mean of the lesion in each phase that is there.
+        parenchyma_hu: Mean of the parenchyma around it, same phases.
+    """
+    contrast = {phase: tumor_hu[phase] - parenchyma_hu[phase] for phase in tumor_hu}
+    if max(tumor_hu.values()) < CYST_HU:
+        return TumorFamily.CYST
+    bright = contrast.get(Phase.AP, 0.0) > BRIGHT_HU
+    late = contrast.get(Phase.DELAY, contrast.get(Phase.PVP, 0.0))
+    if late > PERSISTENT_HU:
+        return TumorFamily.HEMANGIOMA
+    return TumorFamily.HCC if bright else TumorFamily.HYPOVASCULAR

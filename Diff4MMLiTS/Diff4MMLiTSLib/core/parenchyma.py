@@ -1,0 +1,193 @@
+"""The patient's own parenchyma: its smooth level, its texture, and what a filled region must share with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+VESSEL_HU = 25.0
+"""Where the smoothed liver is farther than this from its median, there are vessels, ducts, lesions or fat."""
+VESSEL_SIGMA_MM = 1.5
+"""Smoothing before that: takes the noise (10 to 30 HU) away and keeps vessels of 3 mm and more."""
+LEVEL_SIGMA_MM = 12.0
+"""Scale of the smooth level: wider than vessels, narrower than perfusion differences between segments."""
+TEXTURE_SIGMA_MM = 4.0
+"""What varies faster than this is texture: scanner noise and fine vessels."""
+LARGE_VESSEL_MM = 6.0
+"""Diameter from which tumors displace vessels rather than grow through them."""
+LARGEST_LAG = 8
+"""Voxels beyond which noise is taken as uncorrelated; CT noise correlates over about one."""
+FEWEST_VOXELS = 200
+"""Below this many known voxels, a spectrum is not measured."""
+
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float32]
+Spacing = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class TextureDistance:
+    """A region against the parenchyma around it.
+
+    Args:
+        residual_hu: Median of the region minus median of the parenchyma.
+        std_ratio: Ratio of the standard deviations.
+        correlation_difference: Difference of the correlation of neighboring voxels.
+    """
+
+    residual_hu: float
+    std_ratio: float
+    correlation_difference: float
+
+
+def parenchyma_voxels(values: FloatArray, liver: BoolArray, spacing_zyx_mm: Spacing) -> BoolArray:
+    """Return the liver's voxels that are parenchyma: without vessels and the surface, (Z, Y, X)."""
+    if not liver.any():
+        return liver
+    smooth = ndimage.gaussian_filter(values, [VESSEL_SIGMA_MM / spacing for spacing in spacing_zyx_mm], truncate=2.0)
+    return np.asarray(liver & (np.abs(smooth - np.median(values[liver])) <= VESSEL_HU))
+
+
+def parenchyma_level(values: FloatArray, known: BoolArray, spacing_zyx_mm: Spacing) -> FloatArray:
+    """Return the smooth level of the parenchyma everywhere, also where it is not known.
+
+    Args:
+        values: One phase, (Z, Y, X), HU.
+        known: Liver that is neither tumor nor to be filled, (Z, Y, X).
+        spacing_zyx_mm: Voxel size.
+
+    Returns:
+        (Z, Y, X), HU: a Gaussian mean of the known parenchyma, drawn to its median where none is near.
+    """
+    parenchyma = parenchyma_voxels(values, known, spacing_zyx_mm)
+    if not parenchyma.any():
+        return np.zeros_like(values, dtype=np.float32)
+    median = float(np.median(values[parenchyma]))
+    weight = _wide_mean(parenchyma.astype(np.float32), spacing_zyx_mm)
+    total = _wide_mean(np.where(parenchyma, values - median, 0).astype(np.float32), spacing_zyx_mm)
+    prior = 0.02  # as much weight as a fiftieth of the neighborhood
+    return np.asarray(median + total / (np.maximum(weight, 0) + prior), dtype=np.float32)
+
+
+def texture_of(values: FloatArray, region: BoolArray, spacing_zyx_mm: Spacing) -> FloatArray:
+    """Return what varies fast inside a region: the values minus their local mean in the region; 0 outside."""
+    sigmas = [TEXTURE_SIGMA_MM / spacing for spacing in spacing_zyx_mm]
+    inside = region.astype(np.float32)
+    weight = ndimage.gaussian_filter(inside, sigmas, mode="constant")
+    mean = ndimage.gaussian_filter(np.where(region, values, 0).astype(np.float32), sigmas, mode="constant")
+    return np.asarray(np.where(region, values - mean / np.maximum(weight, 1e-6), 0), dtype=np.float32)
+
+
+def missing_texture(
+    values: FloatArray,
+    region: BoolArray,
+    parenchyma: BoolArray,
+    *,
+    spacing_zyx_mm: Spacing,
+    rng: np.random.Generator,
+) -> FloatArray:
+    """Return the random texture that a region lacks against the parenchyma.
+
+    Frequency by frequency, the power that the parenchyma's texture has beyond the region's is supplied by Gaussian
+    noise of exactly that spectrum, so what resampling and a smooth network have lost comes back and nothing is doubled.
+
+    Args:
+        values: One phase with its region filled, (Z, Y, X), HU.
+        region: What was filled.
+        parenchyma: Known parenchyma near it.
+        spacing_zyx_mm: Voxel size.
+        rng: Source of the noise.
+
+    Returns:
+        (Z, Y, X), HU; 0 outside the region, and everywhere when there is too little to measure.
+    """
+    if min(int(region.sum()), int(parenchyma.sum())) < FEWEST_VOXELS:
+        return np.zeros_like(values, dtype=np.float32)
+    white = np.fft.rfftn(rng.standard_normal(values.shape).astype(np.float32))
+    wanted = _spectrum(texture_of(values, parenchyma, spacing_zyx_mm), parenchyma)
+    found = _spectrum(texture_of(values, region, spacing_zyx_mm), region)
+    noise = np.fft.irfftn(white * np.sqrt(np.maximum(wanted - found, 0.0)), s=values.shape)
+    return np.asarray(np.where(region, noise, 0), dtype=np.float32)
+
+
+def compare_texture(
+    values: FloatArray, region: BoolArray, parenchyma: BoolArray, spacing_zyx_mm: Spacing
+) -> TextureDistance:
+    """Measure a region against the parenchyma around it; both must not be empty."""
+    own, other = (texture_of(values, part, spacing_zyx_mm) for part in (region, parenchyma))
+    deviation = max(float(other[parenchyma].std()), 1e-3)
+    return TextureDistance(
+        residual_hu=float(np.median(values[region]) - np.median(values[parenchyma])),
+        std_ratio=float(own[region].std()) / deviation,
+        correlation_difference=_neighbor_correlation(own, region) - _neighbor_correlation(other, parenchyma),
+    )
+
+
+def seam_ratio(values: FloatArray, region: BoolArray, parenchyma: BoolArray) -> float:
+    """Return the mean step across the border of a region, as a multiple of that inside the parenchyma; 1.0 = no seam.
+
+    Args:
+        values: One phase, (Z, Y, X), HU.
+        region: (Z, Y, X).
+        parenchyma: Known parenchyma outside the region; steps are taken from the region into it.
+    """
+    across, within = [], []
+    for axis in range(3):
+        step = np.abs(np.diff(values, axis=axis))
+        first, second = ((slice(None),) * axis + (part,) for part in (slice(None, -1), slice(1, None)))
+        crossing = (region[first] & parenchyma[second]) | (parenchyma[first] & region[second])
+        across.append(step[crossing])
+        within.append(step[parenchyma[first] & parenchyma[second]])
+    steps, usual = np.concatenate(across), np.concatenate(within)
+    if not steps.size or not usual.size:
+        return 1.0
+    return float(steps.mean() / max(float(usual.mean()), 1e-3))
+
+
+def large_vessels(values: FloatArray, liver: BoolArray, spacing_zyx_mm: Spacing) -> BoolArray:
+    """Return enhanced vessels of ``LARGE_VESSEL_MM`` and more in one phase, (Z, Y, X); none without contrast."""
+    if not liver.any():
+        return liver
+    smooth = ndimage.gaussian_filter(values, [VESSEL_SIGMA_MM / spacing for spacing in spacing_zyx_mm], truncate=2.0)
+    bright = liver & (smooth > np.median(values[liver]) + VESSEL_HU)
+    core = ndimage.distance_transform_edt(bright, sampling=spacing_zyx_mm) >= LARGE_VESSEL_MM / 2
+    if not core.any():
+        return core
+    return bright & (ndimage.distance_transform_edt(~core, sampling=spacing_zyx_mm) <= LARGE_VESSEL_MM / 2)
+
+
+def _wide_mean(values: FloatArray, spacing_zyx_mm: Spacing) -> FloatArray:
+    """Return a Gaussian mean of LEVEL_SIGMA_MM as two box means, whose time does not grow with their width."""
+    widths = [max(1, round(np.sqrt(6.0) * LEVEL_SIGMA_MM / spacing)) for spacing in spacing_zyx_mm]
+    once = ndimage.uniform_filter(values, widths, mode="constant")
+    return np.asarray(ndimage.uniform_filter(once, widths, mode="constant"), dtype=np.float32)
+
+
+def _spectrum(texture: FloatArray, region: BoolArray) -> NDArray[np.float64]:
+    """Return the power spectrum of a texture known in a region, from its autocovariance (Wiener and Khinchin)."""
+    padded = [size + LARGEST_LAG for size in texture.shape]
+    products = np.fft.irfftn(np.abs(np.fft.rfftn(texture, padded)) ** 2, s=padded)
+    pairs = np.fft.irfftn(np.abs(np.fft.rfftn(region.astype(np.float32), padded)) ** 2, s=padded)
+    covariance = np.zeros(texture.shape)
+    lags = [
+        np.arange(-min(LARGEST_LAG, (size - 1) // 2), min(LARGEST_LAG, (size - 1) // 2) + 1) for size in region.shape
+    ]
+    at = np.ix_(*lags)
+    taper = np.ones([len(lag) for lag in lags])
+    for axis, lag in enumerate(lags):
+        window = 0.5 + 0.5 * np.cos(np.pi * lag / (len(lag) // 2 + 1))
+        taper = taper * window.reshape([-1 if other == axis else 1 for other in range(3)])
+    covariance[at] = products[at] / np.maximum(pairs[at], 1.0) * taper
+    return np.maximum(np.fft.rfftn(covariance).real, 0.0)
+
+
+def _neighbor_correlation(texture: FloatArray, region: BoolArray) -> float:
+    """Return the correlation of voxels that are neighbors along x, both in the region."""
+    both = region[..., 1:] & region[..., :-1]
+    if not both.any():
+        return 0.0
+    left, right = texture[..., :-1][both], texture[..., 1:][both]
+    return float((left * right).mean() / max(float(texture[region].var()), 1e-6))

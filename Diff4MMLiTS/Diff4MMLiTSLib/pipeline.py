@@ -1,0 +1,257 @@
+"""The four stages of Diff4MMLiTS in order: the file to read first.
+
+The method (Chen et al., arXiv 2412.20418): the phases of a study are registered to the annotated one; its tumors are
+inpainted, which gives tumor-free CTs; a diffusion model puts a new tumor into all of them at once, strictly aligned by
+construction; a segmenter is trained on real and synthetic studies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .cohort import CohortResult, Job, StudyWork, Workers, check_apart, jobs_of, process_cohort
+from .core.config import InpaintConfig, RegisterConfig, SegmentConfig, SynthesizeConfig
+from .core.errors import InputError, MissingError
+from .core.images import read_mask
+from .core.progress import Progress
+from .core.study import MaskSource, NormalStudy, RegisteredStudy, Segmentation, Study, SyntheticPair
+from .core.study_io import (
+    find_studies,
+    input_hashes,
+    read_normal,
+    read_registered,
+    read_study,
+    write_normal,
+    write_pair,
+    write_segmentation,
+    write_study,
+)
+from .stages.inpainting import NormalCTGenerator
+from .stages.registration import register_study
+from .stages.segmentation import MultimodalSegmenter
+from .stages.synthesis import MultimodalCTSynthesizer
+
+
+@dataclass(frozen=True, eq=False)
+class Models:
+    """The trained networks of stages 2, 3 and 4."""
+
+    normal_ct_generator: NormalCTGenerator
+    multimodal_ct_synthesizer: MultimodalCTSynthesizer
+    multimodal_segmenter: MultimodalSegmenter
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """The settings of the four stages."""
+
+    register: RegisterConfig = field(default_factory=RegisterConfig)
+    inpaint: InpaintConfig = field(default_factory=InpaintConfig)
+    synthesize: SynthesizeConfig = field(default_factory=SynthesizeConfig)
+    segment: SegmentConfig = field(default_factory=SegmentConfig)
+
+
+def run_pipeline(
+    study: Study, models: Models, *, config: PipelineConfig, rng: np.random.Generator, progress: Progress
+) -> tuple[RegisteredStudy, NormalStudy, SyntheticPair, Segmentation]:
+    """Take one study through the four stages.
+
+    Args:
+        study: Phases on their own grids; with liver and tumor masks on the reference phase.
+        models: Trained networks.
+        config: Settings of each stage.
+        rng: Draws the synthetic tumor and the noise it grows from.
+        progress: Reports per stage.
+
+    Returns:
+        What each stage made, in order. The segmentation is that of the real, registered study.
+
+    Raises:
+        InputError: The study lacks what a stage needs, for example tumor masks.
+        CanceledError: The user asked to stop.
+    """
+    stage = [progress.part(index / 4, (index + 1) / 4) for index in range(4)]
+    registered = register_study(study, config=config.register, progress=stage[0])
+    normal = models.normal_ct_generator.inpaint(registered, config=config.inpaint, rng=rng, progress=stage[1])
+    pair = models.multimodal_ct_synthesizer.synthesize(normal, config=config.synthesize, rng=rng, progress=stage[2])
+    segmentation = models.multimodal_segmenter.segment(registered, config=config.segment, progress=stage[3])
+    return registered, normal, pair, segmentation
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a stage is applied to study folders.
+
+    Args:
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        force: Make again what is there already.
+        seed: Seed of everything random; each study derives its own from it and its id.
+        workers: Where studies are made.
+    """
+
+    device: str = "auto"
+    force: bool = False
+    seed: int = 0
+    workers: Workers = field(default_factory=Workers)
+
+
+def register_cohort(
+    source: Path,
+    out: Path,
+    *,
+    config: RegisterConfig,
+    options: RunOptions,
+    liver_model: Path | None = None,
+    progress: Progress,
+) -> CohortResult:
+    """Stage 1 on a study folder or a cohort; ``liver_model`` finds the livers of studies that have no liver mask."""
+    work = partial(_register, config=config, options=options, liver_model=liver_model)
+    return _process(jobs_of(source, out), work, options, progress)
+
+
+def inpaint_cohort(
+    source: Path, out: Path, *, model: Path, config: InpaintConfig, options: RunOptions, progress: Progress
+) -> CohortResult:
+    """Stage 2 on a registered study folder or a cohort of them."""
+    _load_generator(model, options.device)
+    return _process(
+        jobs_of(source, out), partial(_inpaint, model=model, config=config, options=options), options, progress
+    )
+
+
+def synthesize_cohort(
+    source: Path,
+    out: Path,
+    *,
+    model: Path,
+    pairs: int,
+    config: SynthesizeConfig,
+    options: RunOptions,
+    mask: Path | None = None,
+    progress: Progress,
+) -> CohortResult:
+    """Stage 3 on a normal study folder or a cohort of them: ``pairs`` synthetic pairs each.
+
+    ``mask`` is an image file with the tumor mask to use, on the study's grid; masks are drawn at random when absent.
+    """
+    _load_synthesizer(model, options.device)
+    studies = find_studies(source)
+    check_apart(source, studies, out)
+    jobs = [
+        Job(folder, out / f"{folder.name}_synthetic-{number:04d}", number)
+        for folder in studies
+        for number in range(1, pairs + 1)
+    ]
+    work = partial(_synthesize, model=model, config=config, options=options, mask=mask)
+    return _process(jobs, work, options, progress)
+
+
+def segment_cohort(
+    source: Path, out: Path, *, model: Path, config: SegmentConfig, options: RunOptions, progress: Progress
+) -> CohortResult:
+    """Stage 4 on a registered study folder or a cohort of them."""
+    _load_segmenter(model, options.device)
+    return _process(
+        jobs_of(source, out), partial(_segment, model=model, config=config, options=options), options, progress
+    )
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device that ``auto``, ``cpu`` or ``cuda:N`` names; ``auto`` is the GPU with the most free memory.
+
+    Raises:
+        InputError: Another name.
+        MissingError: A GPU that is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        free = [torch.cuda.mem_get_info(index)[0] for index in range(count)]
+        return torch.device("cuda", free.index(max(free))) if free else torch.device("cpu")
+    kind, _, index = name.partition(":")
+    if name != "cpu" and (kind != "cuda" or not (index or "0").isdigit()):
+        raise InputError(f"Unknown device '{name}'", expected="auto, cpu, or cuda:0, cuda:1, …")
+    if kind == "cuda" and int(index or 0) >= count:
+        raise MissingError(
+            f"There is no device '{name}': torch sees {count} CUDA GPUs",
+            remedy='Use "--device cpu"; "doctor" lists devices',
+        )
+    return torch.device(name)
+
+
+def study_rng(seed: int, study_id: str, number: int = 0) -> np.random.Generator:
+    """Return the random numbers of one output of one study: the same whatever else is made, and wherever."""
+    return np.random.default_rng([seed, number, *study_id.encode()])
+
+
+def _process(jobs: Sequence[Job], work: StudyWork, options: RunOptions, progress: Progress) -> CohortResult:
+    return process_cohort(jobs, work, force=options.force, workers=options.workers, progress=progress)
+
+
+def _register(
+    job: Job, progress: Progress, *, config: RegisterConfig, options: RunOptions, liver_model: Path | None
+) -> None:
+    liver = _load_segmenter(liver_model, options.device).liver if liver_model else None
+    registered = register_study(read_study(job.source), config=config, liver=liver, progress=progress)
+    write_study(_with_inputs(registered, job.source), job.target, force=options.force)
+
+
+def _inpaint(job: Job, progress: Progress, *, model: Path, config: InpaintConfig, options: RunOptions) -> None:
+    study = read_registered(job.source)
+    generator = _load_generator(model, options.device)
+    rng = study_rng(options.seed, study.study_id)
+    normal = generator.inpaint(study, config=config, rng=rng, progress=progress)
+    write_normal(replace(normal, study=_with_inputs(normal.study, job.source)), job.target, force=options.force)
+
+
+def _synthesize(
+    job: Job, progress: Progress, *, model: Path, config: SynthesizeConfig, options: RunOptions, mask: Path | None
+) -> None:
+    normal = read_normal(job.source)
+    tumor = read_mask(mask, MaskSource.SYNTHETIC) if mask else None
+    rng = study_rng(options.seed, normal.study.study_id, job.number)
+    synthesizer = _load_synthesizer(model, options.device)
+    pair = synthesizer.synthesize(normal, tumor=tumor, config=config, rng=rng, progress=progress)
+    study = replace(_with_inputs(pair.study, job.source), study_id=job.target.name)
+    write_pair(SyntheticPair(study), job.target, force=options.force)
+
+
+def _segment(job: Job, progress: Progress, *, model: Path, config: SegmentConfig, options: RunOptions) -> None:
+    study = read_registered(job.source)
+    segmenter = _load_segmenter(model, options.device)
+    segmentation = segmenter.segment(study, config=config, progress=progress)
+    write_segmentation(
+        segmentation,
+        job.target,
+        force=options.force,
+        synthetic=study.synthetic,
+        intended_use=segmenter.card.intended_use,
+    )
+
+
+def _with_inputs(study: RegisteredStudy, folder: Path) -> RegisteredStudy:
+    """Note in the last step of the history which files it was made from."""
+    if not study.history:
+        return study
+    last = replace(study.history[-1], inputs=input_hashes(folder))
+    return replace(study, history=(*study.history[:-1], last))
+
+
+@lru_cache(maxsize=1)
+def _load_generator(folder: Path, device: str) -> NormalCTGenerator:
+    return NormalCTGenerator.load(folder, find_device(device))
+
+
+@lru_cache(maxsize=1)
+def _load_synthesizer(folder: Path, device: str) -> MultimodalCTSynthesizer:
+    return MultimodalCTSynthesizer.load(folder, find_device(device))
+
+
+@lru_cache(maxsize=1)
+def _load_segmenter(folder: Path, device: str) -> MultimodalSegmenter:
+    return MultimodalSegmenter.load(folder, find_device(device))

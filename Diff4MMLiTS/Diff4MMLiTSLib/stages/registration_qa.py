@@ -1,0 +1,205 @@
+"""What a registration measures about its own result, and the verdict drawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch.nn import functional
+
+from ..core.config import RegisterConfig, RegisterLimits
+from ..core.grid import Grid, Volume, resample
+from ..core.progress import Progress
+from ..core.study import Mask, PhaseQA, Verdict
+from .registration_deformable import Spline, cost_volume
+from .registration_features import mind_features
+from .registration_start import box_around, sample_with_coverage
+
+WINDOW_HU = (-150.0, 250.0)
+HISTOGRAM_BINS = 48
+AIR_IN_LIVER_HU = -700.0
+"""A liver voxel that lands below this lies in lung or in padding: its tissue is not in the moving volume."""
+REACH_VOXELS = 3
+"""The residual is searched within three blocks-voxels of 4 mm: 12 mm along each axis."""
+LEAST_CONTRAST = 0.25
+"""A block tells something when its best match is at least this much better than its typical one (fraction)."""
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """One registered phase, as far as its judgment needs it.
+
+    Args:
+        reference: Reference CT.
+        moving: The phase on its own grid.
+        organ: Liver, or the guess of it, on the reference grid.
+        region: The organ and its surroundings on the reference grid.
+        tumor: Tumors on the reference grid, if known.
+        transform: Point of reference -> point of moving.
+        spline: Its deformable part, if any.
+    """
+
+    reference: Volume
+    moving: Volume
+    organ: Mask
+    region: Volume
+    tumor: Mask | None
+    transform: sitk.Transform
+    spline: Spline | None
+
+
+def judge(alignment: Alignment, found: Mask | None, config: RegisterConfig, progress: Progress) -> PhaseQA:
+    """Measure a registered phase and give it a verdict.
+
+    Args:
+        alignment: What was aligned, and how.
+        found: Liver of the moving phase on its own grid, when a model found it.
+        config: Spacing and limits.
+        progress: Checked between the measures.
+    """
+    grid = box_around(alignment.region, 16.0, config.spacing_mm)
+    fixed, known = sample_with_coverage(alignment.reference, grid)
+    after, covered = sample_with_coverage(alignment.moving, grid, alignment.transform)
+    before, _ = sample_with_coverage(alignment.moving, grid)
+    region, organ = (_sample_mask(mask, grid) * known for mask in (alignment.region, alignment.organ.volume))
+    measures = {
+        "mutual_information_before": mutual_information(fixed, before, region > 0),
+        "mutual_information_after": mutual_information(fixed, after, region > 0),
+        "liver_outside_field_fraction": float(np.mean((after < AIR_IN_LIVER_HU)[organ > 0])),
+    }
+    progress.check()
+    measures |= residual((fixed, after), organ, covered, progress)
+    measures |= _shape(alignment, grid, region)
+    if found is not None:
+        measures |= _overlap(alignment, found, grid)
+    return _verdict(measures, config.limits)
+
+
+def mutual_information(first: FloatArray, second: FloatArray, where: NDArray[np.bool_]) -> float:
+    """Return the mutual information (nats) of two CTs within a region."""
+    values = [np.clip(array[where], *WINDOW_HU) for array in (first, second)]
+    joint, _, _ = np.histogram2d(*values, bins=HISTOGRAM_BINS, range=[WINDOW_HU, WINDOW_HU])
+    share = joint / max(1.0, joint.sum())
+    expected = share.sum(axis=1, keepdims=True) * share.sum(axis=0, keepdims=True)
+    filled = share > 0
+    return float((share[filled] * np.log(share[filled] / expected[filled])).sum())
+
+
+def residual(
+    images: tuple[FloatArray, FloatArray], organ: FloatArray, covered: FloatArray, progress: Progress
+) -> dict[str, float]:
+    """Estimate how far structures still lie apart, by searching blocks of the reference in the aligned phase.
+
+    Args:
+        images: Reference and aligned CT on one isotropic 2 mm grid, HU.
+        organ: Where blocks are searched, 0 to 1.
+        covered: Where the aligned CT has data, 0 or 1.
+        progress: Updated while searching.
+
+    Returns:
+        ``residual_median_mm`` and ``residual_p95_mm`` over the blocks that tell something,
+        ``matched_fraction`` (those within one step of 4 mm), ``dissimilarity`` (0 to 1).
+    """
+    features = [functional.avg_pool3d(mind_features(torch.from_numpy(image))[None], 2)[0] for image in images]
+    weight, valid = (functional.avg_pool3d(torch.from_numpy(array)[None, None], 2)[0, 0] for array in (organ, covered))
+    costs, shifts = cost_volume((features[0], features[1]), weight, valid, REACH_VOXELS, progress)
+    mass = functional.avg_pool3d(weight[None, None], 4, stride=2, padding=1)[0, 0].flatten()
+    flat = costs.flatten(1)[:, mass > 0.3]
+    lowest, best = flat.min(dim=0)
+    typical = flat.median(dim=0).values
+    tells = (typical - lowest) / (typical + 1e-6) > LEAST_CONTRAST
+    if not bool(tells.any()):
+        return {"matched_fraction": 0.0, "informative_fraction": 0.0}
+    distance = shifts[best].norm(dim=1)[tells] * 4.0
+    zero = flat[len(shifts) // 2]
+    return {
+        "residual_median_mm": float(distance.median()),
+        "residual_p95_mm": float(distance.quantile(0.95)),
+        "matched_fraction": float((distance <= 4.0).float().mean()),
+        "informative_fraction": float(tells.float().mean()),
+        "dissimilarity": float((zero / typical)[tells].mean()),
+    }
+
+
+def _shape(alignment: Alignment, grid: Grid, region: FloatArray) -> dict[str, float]:
+    """How the transform changes volumes: smallest Jacobian, folding, volume change of the tumors."""
+    jacobian = _jacobian(alignment, grid)
+    measures = {
+        "jacobian_min": float(jacobian[region > 0].min()),
+        "folding_fraction": float(np.mean(jacobian[region > 0] <= 0)),
+    }
+    if alignment.tumor is not None:
+        tumor = _sample_mask(alignment.tumor.volume, grid)
+        if tumor.sum() > 0:
+            measures["tumor_volume_change"] = float((jacobian * tumor).sum() / tumor.sum() - 1)
+    return measures
+
+
+def _jacobian(alignment: Alignment, grid: Grid) -> FloatArray:
+    """Determinant of the transform's gradient at every voxel of an isotropic grid."""
+    field = sitk.TransformToDisplacementField(
+        alignment.transform, sitk.sitkVectorFloat64, grid.size, grid.origin_mm, grid.spacing_mm, grid.direction
+    )
+    return np.asarray(sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(field)), dtype=np.float32)
+
+
+def _overlap(alignment: Alignment, found: Mask, grid: Grid) -> dict[str, float]:
+    """Dice and HD95 of the moving phase's liver with the reference's, before and after."""
+    liver = _sample_mask(alignment.organ.volume, grid) > 0.5
+    values = np.asarray(found.volume.array, dtype=np.float32)
+    moving = Volume(values, found.volume.grid)
+    measures = {}
+    for name, transform in (("before", None), ("after", alignment.transform)):
+        other = np.asarray(resample(moving, grid, transform=transform).array) > 0.5
+        total = int(liver.sum() + other.sum())
+        measures[f"liver_dice_{name}"] = 2.0 * int((liver & other).sum()) / total if total else 1.0
+        measures[f"liver_hd95_{name}_mm"] = _hd95(liver, other, grid)
+    return measures
+
+
+def _hd95(first: NDArray[np.bool_], second: NDArray[np.bool_], grid: Grid) -> float:
+    if not (first.any() and second.any()):
+        return grid.diagonal_mm
+    surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in (first, second)]
+    distances = [ndimage.distance_transform_edt(~surface, sampling=grid.spacing_zyx_mm) for surface in surfaces]
+    both = np.concatenate([distances[1][surfaces[0]], distances[0][surfaces[1]]])
+    return float(np.percentile(both, 95))
+
+
+def _sample_mask(mask: Volume, grid: Grid) -> FloatArray:
+    return np.asarray(resample(Volume(mask.array.astype(np.float32), mask.grid), grid).array, dtype=np.float32)
+
+
+def _verdict(measures: dict[str, float], limits: RegisterLimits) -> PhaseQA:
+    """Return the judgment: the worst of all limits that a measure crosses, each with its reason."""
+    crossed = list(_crossed(measures, limits))
+    reasons = tuple(reason for _, reason in crossed)
+    verdicts = [verdict for verdict, _ in crossed]
+    verdict = Verdict.REJECT if Verdict.REJECT in verdicts else Verdict.REVIEW if verdicts else Verdict.PASS
+    return PhaseQA(verdict, reasons, {name: round(value, 4) for name, value in measures.items()})
+
+
+def _crossed(measures: dict[str, float], limits: RegisterLimits) -> Iterator[tuple[Verdict, str]]:
+    rules = (
+        ("matched_fraction", limits.matched_fraction, -1, "Structures that found their match within 4 mm"),
+        ("residual_p95_mm", limits.residual_p95_mm, 1, "95 % of the structures' remaining distance in mm"),
+        ("liver_outside_field_fraction", limits.outside_fraction, 1, "Part of the liver without data in this phase"),
+        ("folding_fraction", limits.folding_fraction, 1, "Part of the region that is folded"),
+        ("tumor_volume_change", limits.tumor_volume_change, 1, "Change of the tumors' volume"),
+        ("liver_dice_after", limits.liver_dice, -1, "Dice of the livers after registration"),
+    )
+    for name, (review, reject), sign, text in rules:
+        value = abs(measures[name]) if name in measures else None
+        if value is None:
+            continue
+        for verdict, limit in ((Verdict.REJECT, reject), (Verdict.REVIEW, review)):
+            if sign * value > sign * limit:
+                yield verdict, f"{text}: {value:.3g} (limit {limit:g})"
+                break

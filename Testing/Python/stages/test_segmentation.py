@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from conftest import ball
+from Diff4MMLiTSLib.core.config import ModelKind, SegmentConfig
+from Diff4MMLiTSLib.core.errors import CanceledError, MissingError
+from Diff4MMLiTSLib.core.grid import Grid, Volume
+from Diff4MMLiTSLib.core.phases import ALL_PHASES, Phase
+from Diff4MMLiTSLib.core.progress import Progress, silent
+from Diff4MMLiTSLib.core.study import MaskSource, PhaseQA, RegisteredStudy, Segmentation, StageQA, Verdict
+from Diff4MMLiTSLib.stages.segmentation import MultimodalSegmenter
+from Diff4MMLiTSLib.training.checkpoint import save_model
+from Diff4MMLiTSLib.training.segmenter_task import NETWORK, fresh_segmenter, segmenter_card
+from tiny_models import segmenter_config, working_study
+
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
+FLIPPED = (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
+SAGITTAL = (0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+OBLIQUE = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
+
+
+class Bright(nn.Module):
+    """Calls voxels above 50 HU liver and voxels above 150 HU tumor, seen in the brightest phase."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(40.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        values = x[:, :4].amax(dim=1, keepdim=True)
+        limits = [(hu + 175) * 2 / 425 - 1 for hu in (50, 150)]
+        liver, tumor = (self.scale * (values - limit) for limit in limits)
+        return torch.cat((torch.zeros_like(liver), liver, liver + tumor), dim=1)
+
+
+@pytest.fixture
+def a_segmenter() -> MultimodalSegmenter:
+    card = segmenter_card(segmenter_config(), [working_study()], name="bright", metrics={})
+    return MultimodalSegmenter(Bright(), card, "0" * 64)
+
+
+@pytest.fixture
+def a_model(tmp_path: Path) -> Path:
+    config = segmenter_config()
+    card = segmenter_card(config, [working_study()], name="tiny", metrics={})
+    save_model(tmp_path / "model", card, {NETWORK: fresh_segmenter(config.network, seed=0).state_dict()})
+    return tmp_path / "model"
+
+
+def bright_study(grid: Grid, phases: tuple[Phase, ...] = (Phase.PVP,)) -> RegisteredStudy:
+    liver, tumor = ball(grid, grid.center_mm + 4, 24.0), ball(grid, grid.center_mm + np.array([8.0, 0, 0]), 9.0)
+    values = np.where(tumor, 200, np.where(liver, 100, -100)).astype(np.int16)
+    return RegisteredStudy("bright", dict.fromkeys(phases, Volume(values, grid)), phases[0])
+
+
+def segment(model: MultimodalSegmenter, study: RegisteredStudy, **options: object) -> Segmentation:
+    return model.segment(study, config=SegmentConfig(**options), progress=silent())
+
+
+def dice(one: np.ndarray, two: np.ndarray) -> float:
+    return 2 * float((one & two).sum()) / float(one.sum() + two.sum())
+
+
+@pytest.mark.parametrize("direction", [IDENTITY, FLIPPED, SAGITTAL, OBLIQUE])
+@pytest.mark.parametrize(("size", "spacing"), [((30, 34, 28), (2.0, 2.0, 2.5)), ((60, 56, 12), (1.0, 1.1, 6.0))])
+def test_masks_lie_on_the_grid_of_the_study_however_it_lies(
+    a_segmenter: MultimodalSegmenter,
+    direction: tuple[float, ...],
+    size: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+) -> None:
+    study = bright_study(Grid(size, spacing, (-30.0, 400.0, 7.0), direction))
+    found = segment(a_segmenter, study)
+    values = np.asarray(study.reference.array)
+    assert found.tumor.volume.grid == found.liver.volume.grid == study.grid
+    assert dice(found.liver.array, values > 50) > 0.9
+    assert dice(found.tumor.array, values > 150) > 0.8
+
+
+@pytest.mark.parametrize("subset", range(1, 16))
+def test_any_subset_of_the_phases_is_enough(a_model: Path, subset: int) -> None:
+    phases = tuple(phase for bit, phase in enumerate(ALL_PHASES) if subset >> bit & 1)
+    study = bright_study(Grid((14, 12, 10), (3.0, 3.0, 3.0)), phases)
+    found = segment(MultimodalSegmenter.load(a_model), study)
+    assert found.liver.volume.grid == study.grid
+
+
+def test_a_phase_that_registration_rejected_has_no_influence(a_segmenter: MultimodalSegmenter) -> None:
+    study = bright_study(Grid((20, 20, 20), (3.0, 3.0, 3.0)))
+    wrong = Volume(np.full(study.grid.shape, 200, dtype=np.int16), study.grid)
+    qa = {"register": StageQA(Verdict.REJECT, 1.0, phases={Phase.AP: PhaseQA(Verdict.REJECT)})}
+    with_wrong = replace(study, phases={**study.phases, Phase.AP: wrong}, qa=qa)
+    expected = segment(a_segmenter, study)
+    assert np.array_equal(segment(a_segmenter, with_wrong).tumor.array, expected.tumor.array)
+    assert not np.array_equal(segment(a_segmenter, replace(with_wrong, qa={})).tumor.array, expected.tumor.array)
+
+
+def test_masks_and_labels_of_the_input_have_no_influence(
+    a_segmenter: MultimodalSegmenter, a_study: RegisteredStudy
+) -> None:
+    with_masks, without = a_study, replace(a_study, liver=None, tumor=None)
+    one, two = segment(a_segmenter, with_masks), segment(a_segmenter, without)
+    assert np.array_equal(one.liver.array, two.liver.array)
+    assert np.array_equal(one.tumor.array, two.tumor.array)
+
+
+def test_the_result_says_which_model_made_it(a_model: Path, a_study: RegisteredStudy) -> None:
+    model = MultimodalSegmenter.load(a_model)
+    found = segment(model, a_study)
+    assert found.history[-1].stage == "segment"
+    assert found.history[-1].models == {"tiny": model.model_hash}
+    assert found.tumor.source is found.liver.source is MaskSource.MODEL
+
+
+def test_the_probability_is_kept_when_asked_for(a_segmenter: MultimodalSegmenter) -> None:
+    study = bright_study(Grid((20, 20, 20), (3.0, 3.0, 3.0)))
+    found = segment(a_segmenter, study, probability=True)
+    assert found.probability is not None
+    assert found.probability.grid == study.grid
+    assert np.asarray(found.probability.array)[found.tumor.array].min() > 120
+    assert segment(a_segmenter, study).probability is None
+
+
+def test_a_volume_without_liver_gives_empty_masks(a_segmenter: MultimodalSegmenter) -> None:
+    grid = Grid((20, 20, 20), (3.0, 3.0, 3.0))
+    air = RegisteredStudy("air", {Phase.PVP: Volume(np.full(grid.shape, -900, dtype=np.int16), grid)}, Phase.PVP)
+    found = segment(a_segmenter, air)
+    assert not found.liver.array.any()
+    assert not found.tumor.array.any()
+
+
+def test_the_liver_of_a_single_volume_lies_on_its_grid(a_segmenter: MultimodalSegmenter) -> None:
+    study = bright_study(Grid((30, 34, 28), (2.0, 2.0, 2.5), direction=FLIPPED))
+    mask = a_segmenter.liver(study.reference, phase=Phase.AP)
+    assert dice(mask.array, np.asarray(study.reference.array) > 50) > 0.9
+
+
+def test_a_request_to_stop_is_heard(a_segmenter: MultimodalSegmenter, a_study: RegisteredStudy) -> None:
+    with pytest.raises(CanceledError):
+        a_segmenter.segment(a_study, config=SegmentConfig(), progress=Progress(lambda *_: None, lambda: True))
+
+
+def test_a_missing_model_and_one_of_another_kind_are_missing_errors(a_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="no model in 'nowhere'"):
+        MultimodalSegmenter.load(tmp_path / "nowhere")
+    card = segmenter_card(segmenter_config(), [working_study()], name="x", metrics={})
+    save_model(tmp_path / "other", card.model_copy(update={"kind": ModelKind.INPAINTER}), {NETWORK: {}})
+    with pytest.raises(MissingError, match="of kind inpainter"):
+        MultimodalSegmenter.load(tmp_path / "other")
+
+
+def test_weights_of_another_network_are_a_missing_error(a_model: Path, tmp_path: Path) -> None:
+    card = segmenter_card(segmenter_config(), [working_study()], name="x", metrics={})
+    save_model(tmp_path / "odd", card, {NETWORK: {"weight": torch.zeros(3)}})
+    with pytest.raises(MissingError, match="do not fit"):
+        MultimodalSegmenter.load(tmp_path / "odd")

@@ -1,0 +1,44 @@
+"""Studies and configurations so small that networks train on them in seconds."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from Diff4MMLiTSLib.core.config import SegmenterTrainConfig, build_config
+from Diff4MMLiTSLib.core.grid import Grid
+from Diff4MMLiTSLib.training.datasets import WorkingStudy
+
+LIVER_HU = np.array([58.0, 78.0, 118.0, 95.0])
+TUMOR_HU = np.array([42.0, 115.0, 75.0, 72.0])
+
+
+def working_study(name: str = "study", *, seed: int = 0, size: int = 24, synthetic: bool = False) -> WorkingStudy:
+    """Return four phases of a round liver with a round tumor, 3 mm voxels."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.mgrid[:size, :size, :size] - (size - 1) / 2
+    liver = z**2 + y**2 + x**2 < (size * 0.4) ** 2
+    tumor = (z - 2) ** 2 + (y + 2) ** 2 + x**2 < (size * 0.16) ** 2
+    means = np.where(tumor, TUMOR_HU[:, None, None, None], np.where(liver, LIVER_HU[:, None, None, None], -100.0))
+    phases = (means + rng.normal(0, 10, means.shape)).astype(np.float32)
+    return WorkingStudy(
+        study_id=name,
+        phases=phases,
+        presence=np.ones(4, dtype=np.float32),
+        liver=liver,
+        tumor=tumor,
+        grid=Grid((size, size, size), (3.0, 3.0, 3.0)),
+        synthetic=synthetic,
+    )
+
+
+def segmenter_config(**loop: object) -> SegmenterTrainConfig:
+    """Return a configuration of a segmenter with 16 mm patches and 3 levels."""
+    return build_config(
+        SegmenterTrainConfig,
+        {
+            "spacing_mm": 3.0,
+            "network": {"channels": (8, 16, 32), "patch": (16, 16, 16), "deep_supervision": 1},
+            "learning_rate": 5e-3,
+            "loop": {"steps": 4, "checkpoint_every": 1, "ema_decay": 0.9, **loop},
+        },
+    )

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from Diff4MMLiTSLib.core.errors import InputError
+from Diff4MMLiTSLib.core.grid import Grid, Volume, resample
+from Diff4MMLiTSLib.core.phases import Phase
+from Diff4MMLiTSLib.core.progress import silent
+from Diff4MMLiTSLib.core.study import (
+    TUMOR_FREE,
+    HistoryEntry,
+    Mask,
+    MaskSource,
+    PhaseQA,
+    RegisteredStudy,
+    StageQA,
+    Study,
+    Verdict,
+)
+from Diff4MMLiTSLib.core.study_io import write_study
+from Diff4MMLiTSLib.training.datasets import (
+    WorkingStudy,
+    check_usable,
+    data_hash,
+    downsample,
+    load_cohort,
+    to_working_study,
+    working_grid,
+)
+
+
+def load(folder: Path, **options: bool) -> tuple[WorkingStudy, ...]:
+    return load_cohort([folder], spacing_mm=3.0, margin_mm=None, progress=silent(), **options)
+
+
+def phantom(study: RegisteredStudy, seed: int) -> RegisteredStudy:
+    return replace(study, history=(HistoryEntry("phantom", "1", seed=seed), HistoryEntry("register", "1")))
+
+
+def test_the_working_grid_is_upright_and_covers_every_voxel(a_grid: Grid) -> None:
+    grid = working_grid(a_grid, 2.0)
+    corners = np.array([[x, y, z] for x in (0, 23) for y in (0, 19) for z in (0, 11)], dtype=float)
+    index = grid.to_index(a_grid.to_world(corners))
+    assert np.array_equal(grid.direction_matrix, np.eye(3))
+    assert (index > -0.5).all()
+    assert (index < np.array(grid.size) - 0.5).all()
+
+
+def test_an_upright_grid_of_the_same_spacing_is_its_own_working_grid() -> None:
+    grid = Grid((10, 12, 14), (3.0, 3.0, 3.0), (5.0, -7.0, 2.0))
+    assert working_grid(grid, 3.0).same_as(grid)
+
+
+def test_labels_lie_where_they_lay_in_the_patient(a_study: RegisteredStudy) -> None:
+    working = to_working_study(a_study, spacing_mm=1.5, margin_mm=None)
+    z, y, x = np.argwhere(working.tumor).mean(axis=0)
+    center = working.grid.to_world(np.array([x, y, z]))
+    assert a_study.tumor_mask is not None
+    expected = a_study.grid.to_world(np.argwhere(a_study.tumor_mask.array).mean(axis=0)[::-1])
+    assert np.linalg.norm(center - expected) < 0.75
+
+
+def test_a_missing_phase_is_zero_and_flagged(a_study: RegisteredStudy) -> None:
+    working = to_working_study(a_study, spacing_mm=3.0, margin_mm=None)
+    assert working.presence.tolist() == [0, 1, 1, 0]
+    assert not working.phases[[0, 3]].any()
+    assert working.phases[1:3].any(axis=(1, 2, 3)).all()
+
+
+def test_a_phase_that_registration_rejected_counts_as_missing(a_study: RegisteredStudy) -> None:
+    qa = {"register": StageQA(Verdict.REJECT, 1.0, phases={Phase.AP: PhaseQA(Verdict.REJECT, ("far off",))})}
+    working = to_working_study(replace(a_study, qa=qa), spacing_mm=3.0, margin_mm=None)
+    assert working.presence.tolist() == [0, 0, 1, 0]
+
+
+def test_the_crop_keeps_the_liver_and_its_margin_only(a_study: RegisteredStudy) -> None:
+    whole = to_working_study(a_study, spacing_mm=1.5, margin_mm=None)
+    cropped = to_working_study(a_study, spacing_mm=1.5, margin_mm=3.0)
+    assert cropped.liver.sum() == whole.liver.sum()
+    assert cropped.liver.size < whole.liver.size
+    assert not cropped.liver[:, 0].any()
+
+
+def test_downsampling_averages_noise_instead_of_picking_it() -> None:
+    grid = Grid((48, 48, 48), (1.0, 1.0, 1.0))
+    noise = Volume(np.random.default_rng(0).normal(0, 10, grid.shape).astype(np.float32), grid)
+    coarse = working_grid(grid, 3.0)
+    assert downsample(noise, coarse).array.std() < 0.5 * resample(noise, coarse).array.std()
+
+
+def test_a_cohort_is_read_from_study_folders(a_study: RegisteredStudy, tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        write_study(replace(a_study, study_id=name), tmp_path / name)
+    assert [study.study_id for study in load(tmp_path)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("seed", "training", "refused"), [(999, True, False), (1000, True, True), (1000, False, False)]
+)
+def test_held_out_phantoms_are_refused_as_training_data(
+    a_study: RegisteredStudy, tmp_path: Path, seed: int, training: bool, refused: bool
+) -> None:
+    write_study(phantom(a_study, seed), tmp_path / "study")
+    if refused:
+        with pytest.raises(InputError, match=f"seed {seed}"):
+            load(tmp_path, training=training)
+    else:
+        assert len(load(tmp_path, training=training)) == 1
+
+
+def test_masks_of_a_model_are_refused_unless_allowed(a_study: RegisteredStudy) -> None:
+    assert a_study.liver is not None
+    drawn = replace(a_study, liver=Mask(a_study.liver.volume, MaskSource.MODEL))
+    with pytest.raises(InputError, match="drawn by a model"):
+        check_usable(drawn, training=True)
+    assert check_usable(drawn, training=True, allow_model_masks=True) is drawn
+
+
+def test_a_study_whose_tumors_are_unknown_is_refused_but_a_tumor_free_one_is_not(a_study: RegisteredStudy) -> None:
+    with pytest.raises(InputError, match="no tumor mask"):
+        check_usable(replace(a_study, tumor=None), training=True)
+    free = check_usable(replace(a_study, tumor=TUMOR_FREE), training=True)
+    assert not to_working_study(free, spacing_mm=3.0, margin_mm=None).tumor.any()
+
+
+def test_an_unregistered_study_is_refused(a_study: RegisteredStudy, tmp_path: Path) -> None:
+    write_study(Study("raw", a_study.phases, Phase.PVP, liver=a_study.liver, tumor=TUMOR_FREE), tmp_path / "raw")
+    with pytest.raises(InputError, match="not registered"):
+        load(tmp_path)
+
+
+def test_the_data_hash_depends_on_the_voxels_but_not_on_the_order(a_study: RegisteredStudy) -> None:
+    one = to_working_study(a_study, spacing_mm=3.0, margin_mm=None)
+    two = replace(one, study_id="two")
+    changed = replace(two, phases=two.phases + 1)
+    assert data_hash([one, two]) == data_hash([two, one]) != data_hash([one, changed])

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from Diff4MMLiTSLib.core.config import SegmentConfig
+from Diff4MMLiTSLib.core.errors import CanceledError
+from Diff4MMLiTSLib.core.progress import Progress, silent
+from Diff4MMLiTSLib.training.inference import largest_component, masks_of, predict, without_small_components
+
+
+class Threshold(nn.Module):
+    """Calls bright voxels of the third phase tumor, and everything else liver."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(20.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tumor = self.scale * x[:, 2:3]
+        return torch.cat((torch.full_like(tumor, -20), torch.zeros_like(tumor), tumor), dim=1)
+
+
+@pytest.mark.parametrize("shape", [(20, 33, 17), (5, 6, 7), (16, 16, 16)])
+def test_windows_together_give_what_one_pass_would_give(shape: tuple[int, int, int]) -> None:
+    images = np.random.default_rng(0).uniform(-1, 1, (4, *shape)).astype(np.float32)
+    organ, tumor = predict(
+        Threshold(), images, np.ones(4, np.float32), patch=(16, 16, 16), config=SegmentConfig(), progress=silent()
+    )
+    assert np.allclose(organ, 1, atol=1e-4)
+    assert np.allclose(tumor, 1 / (1 + np.exp(-20 * images[2])), atol=1e-4)
+
+
+def test_a_missing_phase_has_no_influence_whatever_its_voxels_hold() -> None:
+    images = np.random.default_rng(0).uniform(-1, 1, (4, 16, 16, 16)).astype(np.float32)
+    presence = np.array([1, 1, 0, 1], dtype=np.float32)
+    _, tumor = predict(Threshold(), images, presence, patch=(16, 16, 16), config=SegmentConfig(), progress=silent())
+    assert np.allclose(tumor, 0.5)
+
+
+def test_a_request_to_stop_is_heard_between_windows() -> None:
+    progress = Progress(lambda *_: None, lambda: True)
+    with pytest.raises(CanceledError):
+        predict(
+            Threshold(),
+            np.zeros((4, 16, 16, 16), np.float32),
+            np.ones(4, np.float32),
+            patch=(16, 16, 16),
+            config=SegmentConfig(),
+            progress=progress,
+        )
+
+
+def test_tumors_lie_in_the_largest_liver_piece_which_has_no_holes() -> None:
+    organ, tumor = np.zeros((20, 20, 20), np.float32), np.zeros((20, 20, 20), np.float32)
+    organ[2:12, 2:12, 2:12] = organ[16:19, 16:19, 16:19] = 1
+    organ[6, 6, 6] = 0
+    tumor[4:7, 4:7, 4:7] = tumor[16:19, 16:19, 16:19] = 1
+    liver, found = masks_of(organ, tumor, voxel_ml=0.027, minimum_tumor_ml=0.1)
+    assert liver.sum() == 1000
+    assert found.sum() == 27
+
+
+def test_components_below_the_minimum_are_removed_and_those_at_it_stay() -> None:
+    mask = np.zeros((10, 10, 10), dtype=bool)
+    mask[0, 0, :3] = mask[5, 5, :4] = True
+    assert without_small_components(mask, minimum_voxels=4).sum() == 4
+
+
+def test_an_empty_mask_stays_empty() -> None:
+    empty = np.zeros((4, 4, 4), dtype=bool)
+    assert not largest_component(empty).any()
+    assert not without_small_components(empty, minimum_voxels=1).any()

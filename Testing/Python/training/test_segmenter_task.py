@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from Diff4MMLiTSLib.core.config import ModelKind
+from Diff4MMLiTSLib.core.errors import InputError
+from Diff4MMLiTSLib.core.progress import silent
+from Diff4MMLiTSLib.training.checkpoint import load_model, save_model
+from Diff4MMLiTSLib.training.segmenter_task import NETWORK, fresh_segmenter, segmenter_card, segmenter_task
+from Diff4MMLiTSLib.training.trainer import TrainResult, train
+from tiny_models import segmenter_config, working_study
+
+
+def run(folder: Path, **loop: object) -> TrainResult:
+    config = segmenter_config(**loop)
+    task = segmenter_task(config, [working_study("a")], [working_study("b", seed=1)])
+    return train(task, config=config.loop, run=folder, resume=True, device="cpu", progress=silent())
+
+
+def test_a_segmenter_learns_one_phantom_in_seconds(tmp_path: Path) -> None:
+    started = time.monotonic()
+    result = run(tmp_path, steps=100, checkpoint_every=0)
+    assert result.metrics["tumor_dice"] > 0.7
+    assert result.metrics["liver_dice"] > 0.85
+    assert time.monotonic() - started < 30
+
+
+def test_the_saved_model_gives_the_same_output_in_a_new_process(tmp_path: Path) -> None:
+    config = segmenter_config()
+    network = fresh_segmenter(config.network, seed=3).eval()
+    card = segmenter_card(config, [working_study()], name="tiny", metrics={})
+    save_model(tmp_path / "model", card, {NETWORK: network.state_dict()})
+    x = torch.randn(1, 10, 16, 16, 16, generator=torch.Generator().manual_seed(0))
+    torch.save(x, tmp_path / "x.pt")
+    script = (
+        "import sys, torch; from pathlib import Path\n"
+        "from Diff4MMLiTSLib.stages.segmentation import MultimodalSegmenter\n"
+        "folder = Path(sys.argv[1]); model = MultimodalSegmenter.load(folder / 'model')\n"
+        "with torch.no_grad(): torch.save(model.network(torch.load(folder / 'x.pt')), folder / 'y.pt')\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+    with torch.no_grad():
+        assert torch.equal(network(x), torch.load(tmp_path / "y.pt"))
+
+
+def test_the_card_tells_what_the_model_is(tmp_path: Path) -> None:
+    config = segmenter_config()
+    studies = [working_study("a"), working_study("a_synthetic-0001", synthetic=True)]
+    card = segmenter_card(config, studies, name="tiny", metrics={"tumor_dice": 0.5})
+    save_model(tmp_path / "m", card, {NETWORK: fresh_segmenter(config.network, seed=0).state_dict()})
+    loaded = load_model(tmp_path / "m", ModelKind.SEGMENTER).card
+    assert loaded.training_data == "1 studies and 1 synthetic studies"
+    assert loaded.networks[NETWORK]["patch"] == [16, 16, 16]
+    assert len(loaded.data_hash) == 64
+
+
+def test_the_same_seed_gives_the_same_fresh_network() -> None:
+    config = segmenter_config().network
+    weights = [next(fresh_segmenter(config, seed=seed).parameters()) for seed in (1, 1, 2)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_an_item_is_a_function_of_its_index_alone() -> None:
+    task = segmenter_task(segmenter_config(), [working_study("a")], [working_study("b")])
+    first, _, again = task.sample(5), task.sample(6), task.sample(5)
+    assert all((first[key] == again[key]).all() for key in first)
+    assert first["images"].shape == (4, 16, 16, 16)
+    assert set(first["labels"].ravel()) <= {0, 1, 2}
+
+
+def test_real_and_synthetic_studies_are_drawn_in_their_ratio() -> None:
+    real = [replace(working_study(f"real{n}"), presence=np.float32([0, 0, 1, 0])) for n in range(3)]
+    made = replace(working_study("made", synthetic=True), presence=np.float32([0, 1, 0, 0]))
+    task = segmenter_task(segmenter_config(), [*real, made], [working_study("b")])
+    synthetic = sum(task.sample(index)["presence"][1] == 1 for index in range(120))
+    assert 40 < synthetic < 80
+
+
+def test_a_study_in_training_and_validation_is_refused() -> None:
+    with pytest.raises(InputError, match="'a' is in training and validation"):
+        segmenter_task(segmenter_config(), [working_study("a")], [working_study("a")])
+
+
+def test_training_without_validation_studies_is_refused() -> None:
+    with pytest.raises(InputError, match="0 to validate on"):
+        segmenter_task(segmenter_config(), [working_study("a")], [])
