@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
 BUNDLED_MODELS = Path(__file__).parents[1] / "Resources" / "Models"
+DEMO_RECIPE = Path(__file__).parents[1] / "Resources" / "Recipes" / "demo.toml"
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ def _demo_arguments(parser: ArgumentParser) -> None:
 
 
 def _demo(options: Namespace, progress: Progress) -> Path:
-    from .core.config import DemoConfig
+    from .core.config import DemoConfig, load_config
     from .demo import run_demo
 
-    config = _config(DemoConfig, options)
+    config = load_config(DemoConfig, options.config or DEMO_RECIPE, options.assignments)
     return run_demo(options.out, config=config, device=options.device, seed=options.seed, progress=progress)
 
 

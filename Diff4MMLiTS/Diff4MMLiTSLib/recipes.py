@@ -212,6 +212,8 @@ def train_recipe(
         MissingError: The autoencoder of a denoiser's recipe is missing.
         CanceledError: The user asked to stop; a checkpoint was written.
     """
+    if not config.cohorts:
+        raise InputError("The recipe names no cohorts", expected='cohorts = ["folder of study folders", …]')
     trainer = Trainer(config, device, resume)
     cohorts = Cohorts(
         _folders(folder, config.cohorts),

@@ -311,17 +311,18 @@ class AutoencoderNetwork(Settings):
 
 
 class Prediction(StrEnum):
-    """What the denoiser predicts."""
+    """What the denoiser predicts: noise, velocity, or the clean latents, which learn fastest in few steps."""
 
     NOISE = "epsilon"
     V = "v_prediction"
+    LATENTS = "sample"
 
 
 class DiffusionConfig(Settings):
     """The noising process; it belongs to the model. Latents are never clipped: they are standardized instead.
 
     Attributes:
-        zero_terminal_snr: The last timestep is pure noise, as sampling assumes; needs v prediction.
+        zero_terminal_snr: The last timestep is pure noise, as sampling assumes; noise cannot be predicted from it.
     """
 
     timesteps: int = Field(1000, ge=2)
@@ -330,11 +331,9 @@ class DiffusionConfig(Settings):
     zero_terminal_snr: bool = True
 
     @model_validator(mode="after")
-    def _pure_noise_needs_v(self) -> Self:
-        if self.zero_terminal_snr and self.prediction is not Prediction.V:
-            raise ValueError(
-                "v prediction with zero_terminal_snr: the noise in pure noise says nothing about the image"
-            )
+    def _pure_noise_tells_no_image(self) -> Self:
+        if self.zero_terminal_snr and self.prediction is Prediction.NOISE:
+            raise ValueError("another prediction with zero_terminal_snr: the noise in pure noise tells no image")
         return self
 
 
@@ -572,7 +571,7 @@ class TrainConfig(Settings):
 
     target: TrainTarget = TrainTarget.ALL
     name: str = "model"
-    cohorts: tuple[str, ...] = Field(min_length=1)
+    cohorts: tuple[str, ...] = ()
     validation: tuple[str, ...] = ()
     normal: tuple[str, ...] = ()
     normal_validation: tuple[str, ...] = ()
@@ -588,6 +587,20 @@ class TrainConfig(Settings):
     train_autoencoder: AutoencoderTrainConfig = AutoencoderTrainConfig()
     train_denoiser: DenoiserTrainConfig = DenoiserTrainConfig()
     train_segmenter: SegmenterTrainConfig = SegmenterTrainConfig()
+
+
+class DemoConfig(Settings):
+    """The demonstration; its values come from Resources/Recipes/demo.toml.
+
+    Attributes:
+        training_studies: Phantoms that are learned from.
+        validation_studies: Phantoms, with held-out seeds, that are only measured.
+        recipe: How the networks are trained; its cohorts are the demo's own.
+    """
+
+    training_studies: int = Field(ge=2)
+    validation_studies: int = Field(ge=1)
+    recipe: TrainConfig
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

@@ -95,10 +95,8 @@ class DetectionScore:
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of recall and precision; 0 when lesions exist and nothing agrees, NaN when there are none."""
-        if not self.truth and not self.predicted:
-            return float("nan")
-        if not self.found or not self.right:
+        """Harmonic mean of recall and precision; 0 when either is 0, else NaN when either is not defined."""
+        if (self.truth and not self.found) or (self.predicted and not self.right):
             return 0.0
         return 2 * self.recall * self.precision / (self.recall + self.precision)
 

@@ -47,7 +47,7 @@ def parenchyma_voxels(values: FloatArray, liver: BoolArray, spacing_zyx_mm: Spac
     """Return the liver's voxels that are parenchyma: without vessels and the surface, (Z, Y, X)."""
     if not liver.any():
         return liver
-    smooth = ndimage.gaussian_filter(values, [VESSEL_SIGMA_MM / spacing for spacing in spacing_zyx_mm], truncate=2.0)
+    smooth = _without_noise(values, spacing_zyx_mm)
     return np.asarray(liver & (np.abs(smooth - np.median(values[liver])) <= VESSEL_HU))
 
 
@@ -104,12 +104,23 @@ def missing_texture(
     Returns:
         (Z, Y, X), HU; 0 outside the region, and everywhere when there is too little to measure.
     """
-    if min(int(region.sum()), int(parenchyma.sum())) < FEWEST_VOXELS:
+    count = int(parenchyma.sum())
+    if count < FEWEST_VOXELS or not region.any():
         return np.zeros_like(values, dtype=np.float32)
-    white = np.fft.rfftn(rng.standard_normal(values.shape).astype(np.float32))
     wanted = _spectrum(texture_of(values, parenchyma, spacing_zyx_mm), parenchyma)
-    found = _spectrum(texture_of(values, region, spacing_zyx_mm), region)
-    noise = np.fft.irfftn(white * np.sqrt(np.maximum(wanted - found, 0.0)), s=values.shape)
+    level = float(np.median(values[parenchyma]))
+    measured = region & (np.abs(_without_noise(values, spacing_zyx_mm) - level) <= VESSEL_HU)  # no surface, no vessel
+    own = texture_of(values, measured, spacing_zyx_mm)
+    if int(measured.sum()) >= FEWEST_VOXELS:
+        found = _spectrum(own, measured)
+        lacking = np.maximum(wanted - found, 0.0)
+        # Measured spectra scatter; the positive parts alone would add noise where none is missing.
+        lacking = lacking * min(1.0, max(0.0, float((wanted - found).sum() / max(lacking.sum(), 1e-9))))
+    else:  # too small for a spectrum of its own: the same lack at every frequency
+        present = own[measured].var() if measured.any() else 0.0
+        lacking = wanted * max(0.0, 1.0 - float(present / max(values[parenchyma].var(), 1e-3)))
+    white = np.fft.rfftn(rng.standard_normal(values.shape).astype(np.float32))
+    noise = np.fft.irfftn(white * np.sqrt(lacking), s=values.shape)
     return np.asarray(np.where(region, noise, 0), dtype=np.float32)
 
 
@@ -151,12 +162,18 @@ def large_vessels(values: FloatArray, liver: BoolArray, spacing_zyx_mm: Spacing)
     """Return enhanced vessels of ``LARGE_VESSEL_MM`` and more in one phase, (Z, Y, X); none without contrast."""
     if not liver.any():
         return liver
-    smooth = ndimage.gaussian_filter(values, [VESSEL_SIGMA_MM / spacing for spacing in spacing_zyx_mm], truncate=2.0)
+    smooth = _without_noise(values, spacing_zyx_mm)
     bright = liver & (smooth > np.median(values[liver]) + VESSEL_HU)
-    core = ndimage.distance_transform_edt(bright, sampling=spacing_zyx_mm) >= LARGE_VESSEL_MM / 2
+    reach = LARGE_VESSEL_MM / 2 + VESSEL_SIGMA_MM  # smoothing has widened them
+    core = np.asarray(ndimage.distance_transform_edt(bright, sampling=spacing_zyx_mm) > reach)
     if not core.any():
         return core
-    return bright & (ndimage.distance_transform_edt(~core, sampling=spacing_zyx_mm) <= LARGE_VESSEL_MM / 2)
+    return np.asarray(bright & (ndimage.distance_transform_edt(~core, sampling=spacing_zyx_mm) <= reach))
+
+
+def _without_noise(values: FloatArray, spacing_zyx_mm: Spacing) -> FloatArray:
+    sigmas = [VESSEL_SIGMA_MM / spacing for spacing in spacing_zyx_mm]
+    return np.asarray(ndimage.gaussian_filter(np.asarray(values, dtype=np.float32), sigmas, truncate=2.0))
 
 
 def _wide_mean(values: FloatArray, spacing_zyx_mm: Spacing) -> FloatArray:

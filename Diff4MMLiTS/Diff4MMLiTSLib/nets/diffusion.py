@@ -18,7 +18,7 @@ BETA_START, BETA_END = 0.0015, 0.0195
 """Of the scaled linear schedule; Rombach et al. (2022). The cosine schedule has none."""
 
 Predictor = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(noisy latents, timesteps (B,)) -> predicted noise or velocity."""
+"""(noisy latents, timesteps (B,)) -> what ``DiffusionConfig.prediction`` says."""
 
 
 def alpha_bars(config: DiffusionConfig) -> torch.Tensor:
@@ -42,12 +42,14 @@ def add_noise(latents: torch.Tensor, noise: torch.Tensor, alpha_bar: torch.Tenso
 def training_target(
     latents: torch.Tensor, noise: torch.Tensor, alpha_bar: torch.Tensor, prediction: Prediction
 ) -> torch.Tensor:
-    """Return what the denoiser must predict: the noise, or v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x_0.
+    """Return what the denoiser must predict: noise, x_0, or v = sqrt(alpha_bar) noise - sqrt(1 - alpha_bar) x_0.
 
     Source: Salimans and Ho, "Progressive distillation" (2022), appendix D, for v.
     """
     if prediction is Prediction.NOISE:
         return noise
+    if prediction is Prediction.LATENTS:
+        return latents
     signal, sigma = _factors(alpha_bar, latents.ndim)
     return signal * noise - sigma * latents
 

@@ -85,7 +85,7 @@ class Enhancement:
     """HU of one patient.
 
     Args:
-        table_hu: HU by phase and tissue, (P, T), float32, indexed by the order of ``Phase`` and the value of ``Tissue``.
+        table_hu: HU by phase and tissue, (P, T), float32, by the order of ``Phase`` and the value of ``Tissue``.
         timing: When the phases were scanned.
     """
 

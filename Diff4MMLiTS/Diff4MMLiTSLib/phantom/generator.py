@@ -180,9 +180,7 @@ def _model_grid(patient: Patient, scans: Mapping[Phase, Acquisition], spacing_mm
     return Grid((int(size[0]), int(size[1]), int(size[2])), (spacing_mm,) * 3, (low[0], low[1], float(bottom)))
 
 
-def _assemble(
-    specimen: Specimen, images: Mapping[Phase, PhaseImages], motions: Mapping[Phase, Field]
-) -> Phantom:
+def _assemble(specimen: Specimen, images: Mapping[Phase, PhaseImages], motions: Mapping[Phase, Field]) -> Phantom:
     grid = images[REFERENCE].ct.grid
     tumor = images[REFERENCE].tumor
     liver = _on_grid(specimen.tissues.liver, specimen.tissues.grid, grid) | (np.asarray(tumor.array) > 0)
@@ -212,7 +210,8 @@ def _on_grid(mask: NDArray[np.bool_], source: Grid, grid: Grid) -> NDArray[np.bo
 def _displacement(specimen: Specimen, motion: Field, grid: Grid) -> sitk.Image:
     """Return u on the reference grid: the inverse of the motion inside the cavity, zero in the static wall."""
     inside = _on_grid(specimen.tissues.cavity, specimen.tissues.grid, grid)
-    moved = forward_displacement(motion).on_axes(*grid_axes(grid))
+    cavity = Volume(specimen.tissues.cavity, specimen.tissues.grid)
+    moved = forward_displacement(motion, cavity).on_axes(*grid_axes(grid))
     moved *= inside[None]
     image = sitk.GetImageFromArray(np.moveaxis(moved, 0, -1), isVector=True)
     image.SetSpacing(grid.spacing_mm)

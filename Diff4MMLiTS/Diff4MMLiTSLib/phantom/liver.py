@@ -17,7 +17,7 @@ HILUM_MM = (-27.0, -66.0)
 
 
 def diaphragm_height(points: Points, patient: Patient) -> FloatArray:
-    """Return the height (z, mm) of the diaphragm above every point's x and y: two domes and a plateau under the heart."""
+    """Return the height (z, mm) of the diaphragm at every point: two domes and a plateau under the heart."""
     x, y = points.x, points.y
     right = patient.liver.dome_mm - 96 * np.hypot((x + 66) / 98, (y + 48) / 92) ** 3
     left = patient.organs.left_dome_mm - 92 * np.hypot((x - 72) / 88, (y + 40) / 92) ** 3
@@ -26,7 +26,7 @@ def diaphragm_height(points: Points, patient: Patient) -> FloatArray:
 
 
 def liver_distance(points: Points, patient: Patient) -> FloatArray:
-    """Return the signed distance to the liver: below the diaphragm, above its visceral surface, thinning to the left."""
+    """Return the signed distance to the liver: under the diaphragm, above its visceral surface, thin at the left."""
     shape, x, y, z = patient.liver, points.x, points.y, points.z
     under = (z - diaphragm_height(points, patient) + DIAPHRAGM_MM) * np.float32(0.75)
     bottom = visceral_height(points, patient)

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..core.grid import Grid
+from ..core.grid import Grid, Volume, resample
 from .anatomy import cavity_distance, patient_points
 from .fields import Field, Point, rotation, smooth_noise, smooth_step
 from .patient import Patient
@@ -106,23 +106,39 @@ def backward_motion(patient: Patient, traits: MotionTraits, rng: np.random.Gener
     return Field(_tame(motion), (float(axes[0][0]), float(axes[1][0]), float(axes[2][0])), LATTICE_MM)
 
 
-def forward_displacement(backward: Field) -> Field:
-    """Return u on the lattice of v, with u(p) = -v(p + u(p)): reference point p is found at p + u(p)."""
-    motion = _to_image(backward)
-    forward = -backward.values
+def forward_displacement(backward: Field, cavity: Volume) -> Field:
+    """Return u on the lattice of v, with u(p) = -v(p + u(p)): reference point p is found at p + u(p).
+
+    Args:
+        backward: The motion v.
+        cavity: Where the inverse is needed, boolean; a rim of two lattice points around it is added, 0 beyond.
+    """
+    motion = backward.values
+    size = motion.shape[:0:-1]
+    grid = Grid((size[0], size[1], size[2]), (backward.spacing_mm,) * 3, backward.origin_mm)
+    near = resample(Volume(np.asarray(cavity.array, dtype=np.float32), cavity.grid), grid)
+    index = np.stack(np.nonzero(ndimage.binary_dilation(np.asarray(near.array) > 0.01, iterations=2)))
+    found = -motion[:, index[0], index[1], index[2]]
+    active = np.arange(index.shape[1])
     for _ in range(ITERATIONS):
-        step = sitk.DisplacementFieldTransform(_to_image(Field(forward, backward.origin_mm, backward.spacing_mm)))
-        moved = np.moveaxis(sitk.GetArrayFromImage(sitk.Resample(motion, motion, step, sitk.sitkLinear)), -1, 0)
-        change = float(np.abs(moved + forward).max())
-        forward = -moved.astype(np.float32)
-        if change < INVERSE_TOLERANCE_MM:
+        position = index[:, active] + found[::-1, active] / backward.spacing_mm
+        moved = np.stack([ndimage.map_coordinates(part, position, order=1, mode="nearest") for part in motion])
+        change = np.abs(moved + found[:, active]).max(axis=0)
+        found[:, active] = -moved
+        active = active[change > INVERSE_TOLERANCE_MM]
+        if active.size == 0:
             break
+    forward = np.zeros_like(motion)
+    forward[:, index[0], index[1], index[2]] = found
     return Field(forward, backward.origin_mm, backward.spacing_mm)
 
 
 def transform_of(field: Field) -> sitk.DisplacementFieldTransform:
     """Return the ITK transform x -> x + field(x), trilinear, identity outside the lattice."""
-    return sitk.DisplacementFieldTransform(_to_image(field))
+    image = sitk.GetImageFromArray(np.moveaxis(field.values, 0, -1).astype(np.float64), isVector=True)
+    image.SetOrigin(field.origin_mm)
+    image.SetSpacing((field.spacing_mm,) * 3)
+    return sitk.DisplacementFieldTransform(image)
 
 
 def jacobian(field: Field) -> NDArray[np.float64]:
@@ -131,13 +147,6 @@ def jacobian(field: Field) -> NDArray[np.float64]:
     matrix = np.stack([np.stack(parts[::-1]) for parts in gradient]).astype(np.float64)  # [component, axis x y z]
     matrix[range(3), range(3)] += 1.0
     return np.asarray(np.linalg.det(np.moveaxis(matrix, (0, 1), (-2, -1))))
-
-
-def _to_image(field: Field) -> sitk.Image:
-    image = sitk.GetImageFromArray(np.moveaxis(field.values, 0, -1).astype(np.float64), isVector=True)
-    image.SetOrigin(field.origin_mm)
-    image.SetSpacing((field.spacing_mm,) * 3)
-    return image
 
 
 def _lattice_axes(grid: Grid) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:

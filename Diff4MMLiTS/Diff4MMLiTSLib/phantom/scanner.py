@@ -142,7 +142,7 @@ def body_box_mm(patient: Patient) -> tuple[Point, Point]:
 
 
 def draw_noise(rng: np.random.Generator, grid: Grid, kernel: Kernel, patient: Patient) -> NDArray[np.float32]:
-    """Return quantum noise of one phase, (Z, Y, X), HU: correlated in the slice, strongest in the middle of the body."""
+    """Return quantum noise of one phase, (Z, Y, X), HU: correlated, and strongest in the middle of the body."""
     depth, rows, columns = grid.shape
     frequency = np.hypot(fft.fftfreq(rows)[:, None], fft.rfftfreq(columns)[None, :])
     power = (kernel.low_pass + frequency / kernel.peak) * np.exp(-((frequency / kernel.peak) ** 2))

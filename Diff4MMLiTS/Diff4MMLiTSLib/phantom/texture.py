@@ -13,7 +13,8 @@ from .patient import Ingredient, LiverDisease, Patient, random_stream
 TISSUE_GRAIN_HU: Mapping[Tissue, float] = {
     Tissue.FAT: 5.0, Tissue.VISCERAL_FAT: 9.0, Tissue.MUSCLE: 8.0, Tissue.BONE_MARROW: 45.0, Tissue.BONE_CORTEX: 90.0,
     Tissue.LUNG: 28.0, Tissue.SPLEEN: 2.5, Tissue.PANCREAS: 16.0, Tissue.FECES: 170.0, Tissue.HEART: 6.0,
-    Tissue.KIDNEY_CORTEX: 8.0, Tissue.KIDNEY_MEDULLA: 6.0, Tissue.GUT_WALL: 14.0, Tissue.ORAL_CONTRAST: 25.0, Tissue.SKIN: 8.0,
+    Tissue.KIDNEY_CORTEX: 8.0, Tissue.KIDNEY_MEDULLA: 6.0, Tissue.GUT_WALL: 14.0, Tissue.ORAL_CONTRAST: 25.0,
+    Tissue.SKIN: 8.0,
     Tissue.FOOD: 38.0, Tissue.FLUID: 3.0, Tissue.MYOCARDIUM: 5.0,
 }  # fmt: skip
 """Standard deviation of the fine inhomogeneity of each tissue, HU."""

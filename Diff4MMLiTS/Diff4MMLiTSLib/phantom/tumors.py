@@ -286,7 +286,8 @@ def _hemangioma(rng: np.random.Generator, diameter: float, liver: NDArray[np.flo
     rim = np.array([38.0, 185.0, 165.0, 118.0]) + rng.normal(0, 8)
     core[3] = liver[3] + rng.uniform(8, 25)
     return Interior(
-        _four(core), _four(rim), float(np.clip(0.22 * filling, 0.12, 0.5)), (0.0, 0.0, 0.0, 0.0), float(rng.uniform(3, 6)),
+        _four(core), _four(rim), float(np.clip(0.22 * filling, 0.12, 0.5)), (0.0, 0.0, 0.0, 0.0),
+        float(rng.uniform(3, 6)),
         0.0, 0.0, float(rng.uniform(0.8, 2.0)), nodular=True,
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from ..core.errors import InputError
 from ..core.statistics import Interval
@@ -112,6 +113,9 @@ def curves_figure(panels: Sequence[CurvePanel]) -> bytes:
             axes.plot(curve.steps, curve.values, color=color, linewidth=1.6, marker=sparse, ms=4, label=curve.label)
         if panel.logarithmic:
             axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+            axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("optimizer step", color=FAINT, fontsize=8)
         if panel.curves:
             axes.legend(fontsize=8, frameon=False, labelcolor=INK)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from .. import __version__
@@ -18,6 +19,7 @@ from .scores import SEED, STRUCTURES, Evaluation, StudyEvaluation, compare_evalu
 
 METRIC_TITLES = {"dsc": "DSC", "jaccard": "Jaccard", "nsd_2mm": "NSD at 2 mm", "hd95_mm": "HD95 in mm"}
 METRIC_DIGITS = {"dsc": 3, "jaccard": 3, "nsd_2mm": 3, "hd95_mm": 1}
+ALL_TITLE = "all sizes"
 WORST_COUNT = 4
 """Studies that are pictured, those with the lowest tumor DSC."""
 HOW_TO_READ = (
@@ -26,8 +28,8 @@ HOW_TO_READ = (
     "over studies."
 )
 LESION_RULE = (
-    "A lesion is a connected piece of a tumor mask, classed by the diameter of a ball of its volume. A predicted lesion "
-    "is right when at least a tenth of it lies in true tumor; a true lesion is found when right lesions cover at least "
+    "A lesion is a connected piece of a tumor mask, classed by the diameter of a ball of its volume. A predicted one "
+    "is right when at least a tenth of it lies in true tumor; a true one is found when right lesions cover at least "
     "a tenth of it. Brackets hold the 95 % interval of a bootstrap over studies."
 )
 
@@ -48,18 +50,28 @@ def metrics_table(evaluations: Mapping[str, Evaluation], structure: str) -> Tabl
     return Table(columns, tuple(rows), f"{structure.capitalize()}: mean over studies [95 % interval]")
 
 
-def lesion_table(evaluations: Mapping[str, Evaluation]) -> Table:
-    """Return a table of lesion detection, a row per method and size class."""
+def lesion_table(evaluation: Evaluation) -> Table:
+    """Return a table of one method's lesion detection, a row per size class."""
+    rows = []
+    for index, size in [(None, ALL_TITLE), *enumerate(SIZE_NAMES)]:
+        score = evaluation.detection(index)
+        recall, precision = evaluation.recall_interval(index), evaluation.precision_interval(index)
+        found, right = f"{score.found} of {score.truth}", f"{score.right} of {score.predicted}"
+        rows.append((size, found, interval_text(recall, 2), right, interval_text(precision, 2), _two_digits(score.f1)))
+    return Table(("lesions", "found", "recall", "right", "precision", "F1"), tuple(rows), "Detection of single lesions")
+
+
+def lesion_comparison_table(evaluations: Mapping[str, Evaluation]) -> Table:
+    """Return a table of lesion detection, a row per method, with how many of each size were found."""
     rows = []
     for name, evaluation in evaluations.items():
-        for index, size in [(None, "all sizes"), *enumerate(SIZE_NAMES)]:
-            score = evaluation.detection(index)
-            recall, precision = evaluation.recall_interval(index), evaluation.precision_interval(index)
-            f1 = f"{score.f1:.2f}" if score.f1 == score.f1 else "–"  # NaN is not equal to itself
-            label = f"{name}, {size}" if len(evaluations) > 1 else size
-            found, right = f"{score.found} of {score.truth}", f"{score.right} of {score.predicted}"
-            rows.append((label, found, interval_text(recall, 2), right, interval_text(precision, 2), f1))
-    return Table(("lesions", "found", "recall", "right", "precision", "F1"), tuple(rows), "Detection of single lesions")
+        totals = (interval_text(evaluation.recall_interval(), 2), interval_text(evaluation.precision_interval(), 2))
+        sizes = [evaluation.detection(index) for index in range(len(SIZE_NAMES))]
+        found = (f"{score.found} of {score.truth}" for score in sizes)
+        rows.append((name, *totals, _two_digits(evaluation.detection().f1), *found))
+    columns = ("method", "recall", "precision", "F1", *SIZE_NAMES)
+    caption = "Detection of single lesions; the last columns say how many of each size were found"
+    return Table(columns, tuple(rows), caption)
 
 
 def tumor_free_table(evaluations: Mapping[str, Evaluation]) -> Table:
@@ -131,7 +143,7 @@ def evaluation_report(evaluation: Evaluation) -> Report:
     overlap = Section(
         "Overlap and surfaces", (HOW_TO_READ,), tuple(metrics_table(alone, structure) for structure in STRUCTURES)
     )
-    detection = Section("Single lesions", (LESION_RULE,), (lesion_table(alone), *_tumor_free_tables(evaluation)))
+    detection = Section("Single lesions", (LESION_RULE,), (lesion_table(evaluation), *_tumor_free_tables(evaluation)))
     cases = [read_case(study) for study in worst_studies(evaluation)]
     caption = (
         "The studies with the lowest DSC, worst first: the slice with the largest tumor, whole liver and close-up."
@@ -161,6 +173,10 @@ def evaluation_report(evaluation: Evaluation) -> Report:
 
 def _tumor_free_tables(evaluation: Evaluation) -> tuple[Table, ...]:
     return (tumor_free_table({"prediction": evaluation}),) if evaluation.tumor_free else ()
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "–"
 
 
 def _introduction(evaluation: Evaluation) -> str:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ..core.errors import InputError
 from ..core.grid import Grid, Volume
 from ..core.study import Mask, NormalStudy, RegisteredStudy, Segmentation, Study, SyntheticPair
-from .pictures import LIVER, PREDICTED, REGION, TRUTH, Kind, Labels, Outline, Picture, draw_pictures
+from .pictures import ABDOMEN, LIVER, PREDICTED, REGION, TRUTH, Kind, Labels, Outline, Picture, draw_pictures
 from .views import (
     Box,
     Plane,
@@ -30,6 +31,12 @@ LESION_MARGIN_MM = 30.0
 TILES = 8
 """Squares of a checkerboard along its longer side."""
 SOFT_TISSUE_HU = (-30.0, 200.0)
+MISSING_HU = -950.0
+"""Below this is air, or nothing: a phase's field of view ended. Lung is above it."""
+SMOOTHING_MM = 1.5
+"""Differences between phases are smoothed by this deviation, since the noise of both adds up in them."""
+MISALIGNMENT_HU = 200.0
+"""Range of differences between phases; a border of liver and fat that moved differs by about that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +82,7 @@ def registration_figure(before: Study, after: RegisteredStudy) -> bytes:
 
     Checkerboards alternate squares of both phases. In both kinds of pictures the moving phase is shifted in brightness
     so that the liver's median equals the reference phase's: what remains is vessels, lesions and misalignment.
+    Differences are moving minus reference, smoothed a little, and black where a phase shows nothing but air.
 
     Args:
         before: Phases as they were acquired.
@@ -99,11 +107,14 @@ def registration_figure(before: Study, after: RegisteredStudy) -> bytes:
     for phase in moving:
         both = [_matched(sample(study.phases[phase], view), reference, liver) for study in (before, after)]
         boards = [Picture(_checkerboard(reference, values), _pixel(view), outlines) for values in both]
-        differences = [Picture(values - reference, _pixel(view), outlines, Kind.DIFFERENCE) for values in both]
+        differences = [
+            Picture(_misalignment(values, reference, view), _pixel(view), outlines, Kind.DIFFERENCE) for values in both
+        ]
         rows.append([*boards, *differences])
     titles = tuple(f"{what}, {when}" for what in ("checkerboard", "difference") for when in ("before", "after"))
     labels = tuple(f"{phase} against {after.reference_phase}" for phase in moving)
-    return draw_pictures(rows, Labels(titles, labels, {f"liver on {after.reference_phase}": LIVER}))
+    legend = {f"liver on {after.reference_phase}": LIVER}
+    return draw_pictures(rows, Labels(titles, labels, legend, MISALIGNMENT_HU))
 
 
 def inpainting_figure(before: RegisteredStudy, after: NormalStudy) -> bytes:
@@ -241,6 +252,12 @@ def _matched(values: Plane2D, reference: Plane2D, liver: Plane2D) -> Plane2D:
     return np.asarray(values + (np.median(reference[region]) - np.median(values[region])), dtype=np.float32)
 
 
+def _misalignment(values: Plane2D, reference: Plane2D, view: Grid) -> Plane2D:
+    shown = [np.clip(each, ABDOMEN.low_hu, ABDOMEN.high_hu) for each in (values, reference)]
+    difference = np.where(np.minimum(values, reference) < MISSING_HU, 0.0, shown[0] - shown[1])
+    return np.asarray(ndimage.gaussian_filter(difference, SMOOTHING_MM / _pixel(view)), dtype=np.float32)
+
+
 def _checkerboard(first: Plane2D, second: Plane2D) -> Plane2D:
     tile = max(1, max(first.shape) // TILES)
     rows, columns = np.indices(first.shape) // tile
@@ -252,4 +269,5 @@ def _pixel(view: Grid) -> float:
 
 
 def _shortened(text: str, limit: int = 22) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    """Return a text without its middle: study ids differ at their ends."""
+    return text if len(text) <= limit else text[: limit // 3] + "…" + text[-(limit - limit // 3 - 1) :]

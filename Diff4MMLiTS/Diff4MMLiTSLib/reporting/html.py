@@ -182,7 +182,7 @@ nav ol { list-style: none; display: flex; flex-wrap: wrap; gap: .35rem 1.25rem; 
 nav a { color: var(--accent); text-decoration: none; }
 nav a:hover, nav a:focus { text-decoration: underline; }
 figure { margin: 1.25rem 0; }
-img { display: block; width: 100%; height: auto; border-radius: 6px; background: #14181d; }
+img { display: block; max-width: 100%; height: auto; border-radius: 6px; background: #14181d; }
 figcaption, caption { color: var(--faint); font-size: .9rem; line-height: 1.5; text-align: left; }
 figcaption { margin-top: .5rem; max-width: 96ch; }
 caption { padding-bottom: .5rem; }

@@ -141,6 +141,7 @@ def evaluation_record(evaluation: Evaluation) -> Json:
         "tumor_free": _tumor_free_record(evaluation.tumor_free),
         "failures": evaluation.failures,
         "without_truth": list(evaluation.without_truth),
+        "unknown_tumor": [study.study_id for study in evaluation.studies if study.lesions is None],
         "truth_sources": sorted({source for study in evaluation.studies for source in study.sources}),
     }
 

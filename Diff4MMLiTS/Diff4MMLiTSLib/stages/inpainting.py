@@ -111,7 +111,7 @@ class NormalCTGenerator:
         rejected = rejected_phases(study)
         kept = {phase: volume for phase, volume in study.phases.items() if phase not in rejected}
         phases = self._fill(kept, region, liver, config=config, rng=np.random.default_rng(seed), progress=progress)
-        quality = check_fill(phases, region, liver & ~region, rejected=rejected)
+        quality = check_fill(phases, region, liver, rejected=rejected)
         quality = replace(quality, seconds=time.monotonic() - started)
         entry = HistoryEntry(
             stage="inpaint",

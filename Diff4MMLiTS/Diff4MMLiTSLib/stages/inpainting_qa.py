@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ..core.grid import Grid, Volume
 from ..core.parenchyma import compare_texture, parenchyma_voxels, seam_ratio
@@ -24,14 +25,14 @@ BoolArray = NDArray[np.bool_]
 
 
 def check_fill(
-    phases: Mapping[Phase, Volume], region: BoolArray, known: BoolArray, *, rejected: Iterable[Phase]
+    phases: Mapping[Phase, Volume], region: BoolArray, liver: BoolArray, *, rejected: Iterable[Phase]
 ) -> StageQA:
     """Measure a fill in every phase.
 
     Args:
         phases: The filled phases, on one grid.
         region: What was filled, (Z, Y, X).
-        known: Liver that was not filled.
+        liver: Liver, (Z, Y, X); its outermost voxels, half fat, are not measured.
         rejected: Phases that were left out because registration rejected them.
 
     Returns:
@@ -42,9 +43,11 @@ def check_fill(
         return StageQA(Verdict.PASS, 0.0, reasons)
     grid = next(iter(phases.values())).grid
     box = box_around(region, grid, SHELL_MM)
-    shell = known[box] & (distance_mm(region, grid, SHELL_MM)[box] <= SHELL_MM)
+    interior = ndimage.binary_erosion(liver[box])
+    filled = region[box] & (interior if (region[box] & interior).any() else True)
+    shell = interior & ~region[box] & (distance_mm(region, grid, SHELL_MM)[box] <= SHELL_MM)
     checked = {
-        phase: _check_phase(np.asarray(volume.array[box], dtype=np.float32), region[box], shell, grid)
+        phase: _check_phase(np.asarray(volume.array[box], dtype=np.float32), filled, shell, grid)
         for phase, volume in phases.items()
     }
     verdict = worst([phase.verdict for phase in checked.values()] + [Verdict.REVIEW for _ in reasons])

@@ -9,7 +9,7 @@ voxels of the organ only, and the regularization is the exact bending energy of 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations_with_replacement, product
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -24,6 +24,8 @@ from .registration_features import mind_features
 
 COUPLING = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Weights that pull the discrete search towards its smoothed result, one round each (ConvexAdam)."""
+BLOCK = 3
+"""Edge of the blocks of the discrete search, in voxels of 4 mm: 12 mm, the distance of the control points."""
 LATTICE_STEP = 10
 """Order in which the sub-lattices are looked at; prime to their number (8 or 27), so that all are and neighbors alternate."""
 FIXED_LAYERS = 3
@@ -127,10 +129,12 @@ def coarse_search(
     small_fixed, small_moving = (functional.avg_pool3d(part[None], 2)[0] for part in (fixed, moving))
     weight, covered = (functional.avg_pool3d(part[None, None], 2)[0, 0] for part in (pair.weight, pair.coverage))
     step_mm = 2 * pair.grid.spacing_mm[0]
-    costs, shifts = cost_volume((small_fixed, small_moving), weight, covered, round(config.search_mm / step_mm), progress)
-    mass = _blocks(weight)
+    reach = round(config.search_mm / step_mm)
+    costs, mass, shifts = cost_volume((small_fixed, small_moving), weight, covered, reach, progress)
     field = _coupled_convex(costs, shifts, mass) * step_mm  # (3, Z, Y, X)
-    return functional.interpolate(field[None], size=pair.grid.shape, mode="trilinear", align_corners=False)[0]
+    size = [n * BLOCK * 2 for n in mass.shape]
+    dense = functional.interpolate(field[None], size=size, mode="trilinear", align_corners=False)[0]
+    return dense[:, : pair.grid.shape[0], : pair.grid.shape[1], : pair.grid.shape[2]]
 
 
 def cost_volume(
@@ -139,7 +143,7 @@ def cost_volume(
     covered: torch.Tensor,
     reach: int,
     progress: Progress,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Compare blocks of the fixed features with the moving features at all shifts within a reach.
 
     Args:
@@ -150,34 +154,34 @@ def cost_volume(
         progress: Updated once a plane of shifts.
 
     Returns:
-        Weighted mean squared difference in blocks of 4 x 4 x 4 voxels, 2 voxels apart, (S, Z/2, Y/2, X/2);
-        the shifts (S, 3) in voxels x, y, z.
+        Weighted mean squared difference in blocks of 3 x 3 x 3 voxels, (S, Z/3, Y/3, X/3); the mean weight of each
+        block, (Z/3, Y/3, X/3); the shifts, (S, 3), in voxels x, y, z.
     """
     fixed, moving = features
-    chosen = torch.nonzero(weight.reshape(-1) > 0)[:, 0]
+    z, y, x = (axis[::2] for axis in torch.nonzero(weight > 0, as_tuple=True))  # every other voxel tells as much
+    blocks = [-(-n // BLOCK) for n in weight.shape]
+    block = (z // BLOCK * blocks[1] + y // BLOCK) * blocks[2] + x // BLOCK
     padded = functional.pad(torch.cat([moving, covered[None]]), (reach,) * 6)
-    rows = padded.reshape(padded.shape[0], -1).T.contiguous()  # one row per voxel: a shift is an offset of rows
-    (z_size, y_size, x_size), (_, y_step, x_step) = weight.shape, padded.shape[1:]
-    z, y, x = chosen // (y_size * x_size), chosen // x_size % y_size, chosen % x_size
+    rows = padded.flatten(1).T.contiguous()  # one row per voxel: a shift is an offset of rows
+    _, y_step, x_step = padded.shape[1:]
     origin = (z * y_step + y) * x_step + x
-    own, own_weight = fixed.reshape(fixed.shape[0], -1).T[chosen].contiguous(), weight.reshape(-1)[chosen]
-    sums = torch.zeros(2, *weight.shape)
-    costs, shifts = [], []
-    for dz, dy, dx in product(range(2 * reach + 1), repeat=3):
+    own, own_weight = fixed[:, z, y, x].T.contiguous(), weight[z, y, x]
+    mean = torch.full((len(fixed),), 1.0 / len(fixed))
+    sums = torch.zeros((2 * reach + 1) ** 3, 2, blocks[0] * blocks[1] * blocks[2])
+    for number, (dz, dy, dx) in enumerate(product(range(2 * reach + 1), repeat=3)):
         if dy == dx == 0:
             progress.update(dz / (2 * reach + 1))
         found = rows.index_select(0, origin + (dz * y_step + dy) * x_step + dx)
         valid = own_weight * found[:, -1]
-        sums.view(2, -1)[:, chosen] = torch.stack([(found[:, :-1] - own).square_().mean(dim=1) * valid, valid])
-        total, mass = _blocks(sums[0]), _blocks(sums[1])
-        costs.append(total / (mass + 0.02))
-        shifts.append((dx - reach, dy - reach, dz - reach))
-    return torch.stack(costs), torch.tensor(shifts, dtype=torch.float32)
-
-
-def _blocks(values: torch.Tensor) -> torch.Tensor:
-    """Return the mean over blocks of 4 x 4 x 4 voxels, 2 voxels apart, of (Z, Y, X)."""
-    return functional.avg_pool3d(values[None, None], 4, stride=2, padding=1)[0, 0]
+        difference = (found[:, :-1] - own).square_() @ mean
+        sums[number].index_add_(1, block, torch.stack([difference * valid, valid]))
+    sums = functional.avg_pool3d(sums.reshape(-1, 2, *blocks), 2, stride=1, padding=1)
+    sums = functional.avg_pool3d(sums, 2, stride=1) * 8  # both: half a block's weight from its neighbors on each axis
+    costs = sums[:, 0] / (sums[:, 1] + 0.1)
+    mass = torch.zeros(blocks[0] * blocks[1] * blocks[2]).index_add_(0, block, own_weight) * (2.0 / BLOCK**3)
+    steps = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    shifts = torch.cartesian_prod(steps, steps, steps).flip(1)
+    return costs, mass.reshape(*blocks), shifts
 
 
 def bases(grid: Grid, coefficients: torch.Tensor, *, derivative: bool = False) -> list[torch.Tensor]:
@@ -271,13 +275,11 @@ def _descend(
     for iteration in range(config.iterations):
         progress.update(iteration / config.iterations)
         lattice = lattices[(iteration * LATTICE_STEP) % len(lattices)]
-        spline = evaluate(coefficients * interior, [m[o::config.stride] for m, o in zip(matrices, lattice.offset, strict=True)])
-        position = lattice.index + spline.flatten(1)[:, lattice.chosen] / pair.grid.spacing_mm[0]
-        found = _look_up(rows, position, pair.grid)
-        weight = lattice.weight * found[:, -1].detach()
-        difference = (found[:, :-1] - lattice.features).square().mean(dim=1)
-        similarity = (difference * weight).sum() / (weight.sum() + 1e-3)
-        loss = similarity + config.smoothness * _bending(coefficients * interior, config.control_mm)
+        parts = [matrix[start::config.stride] for matrix, start in zip(matrices, lattice.offset, strict=True)]
+        displacement = evaluate(coefficients * interior, parts).flatten(1)
+        slope = torch.zeros_like(displacement)
+        slope[:, lattice.chosen] = _slope(rows, lattice, displacement.detach()[:, lattice.chosen], pair.grid)
+        loss = (slope * displacement).sum() + config.smoothness * _bending(coefficients * interior, config.control_mm)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -310,26 +312,32 @@ def _sub_lattices(pair: Pair, features: torch.Tensor, stride: int) -> list[_SubL
     return lattices
 
 
-def _look_up(rows: torch.Tensor, position: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Return the rows (N, C), trilinearly interpolated, at continuous voxel indices (3, N), x, y, z."""
+def _slope(rows: torch.Tensor, lattice: _SubLattice, displacement: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Return the gradient (3, N) of the mean dissimilarity by the displacement (3, N) in mm of the lattice's voxels.
+
+    Written out, because automatic differentiation of a trilinear look-up costs five times as much.
+    """
     size = torch.tensor(grid.size)[:, None]
-    limited = torch.minimum(position.clamp_min(0), size - 1.001)
-    low = limited.detach().floor()
-    part = limited - low
-    strides = (1, grid.size[0], grid.size[0] * grid.size[1])
-    base = sum(low[k].long() * strides[k] for k in range(3))
-    total = torch.zeros(())
-    for corner in product((0, 1), repeat=3):
-        share = torch.ones(())
-        for k in range(3):
-            share = share * (part[k] if corner[k] else 1 - part[k])
-        total = total + share[:, None] * rows.index_select(0, base + sum(c * n for c, n in zip(corner, strides, strict=True)))
-    return total
+    position = (lattice.index + displacement / grid.spacing_mm[0]).clamp_min(0).minimum(size - 1.001)
+    low = position.floor()
+    base = (low[2].long() * grid.size[1] + low[1].long()) * grid.size[0] + low[0].long()
+    rise = torch.tensor([-1.0, 1.0])[:, None].expand(2, base.shape[0])
+    x, y, z = (torch.stack([1 - part, part]) for part in position - low)  # (2, N): share of the lower, upper neighbor
+    terms = [(z, y, x), (z, y, rise), (z, rise, x), (rise, y, x)]  # the value, then its slope along x, y, z
+    shares = torch.stack([torch.einsum("an,bn,cn->nabc", *term).flatten(1) for term in terms], dim=1)  # (N, 4, 8)
+    steps = [(dz * grid.size[1] + dy) * grid.size[0] + dx for dz, dy, dx in product((0, 1), repeat=3)]
+    corners = rows[base[:, None] + torch.tensor(steps)]  # (N, 8, C + 1)
+    value, *slopes = (shares @ corners).unbind(dim=1)
+    weight = lattice.weight * value[:, -1]
+    residual = (value[:, :-1] - lattice.features) * (weight / (weight.sum() + 1e-3))[:, None]
+    mean = torch.full((residual.shape[1],), 2.0 / residual.shape[1] / grid.spacing_mm[0])
+    return torch.stack([(residual * slope[:, :-1]) @ mean for slope in slopes])
 
 
 def _bending(coefficients: torch.Tensor, width_mm: float) -> torch.Tensor:
     """Return the mean bending energy of the coefficients, per mm^2."""
     total = torch.zeros(())
-    for first, second in product((1, 2, 3), (1, 2, 3)):
-        total = total + coefficients.diff(dim=first).diff(dim=second).square().mean()
+    for first, second in combinations_with_replacement((1, 2, 3), 2):
+        twice = 1.0 if first == second else 2.0
+        total = total + twice * coefficients.diff(dim=first).diff(dim=second).square().mean()
     return total / width_mm**2

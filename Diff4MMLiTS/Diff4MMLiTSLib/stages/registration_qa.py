@@ -25,7 +25,7 @@ HISTOGRAM_BINS = 48
 AIR_IN_LIVER_HU = -700.0
 """A liver voxel that lands below this lies in lung or in padding: its tissue is not in the moving volume."""
 REACH_VOXELS = 3
-"""The residual is searched within three blocks-voxels of 4 mm: 12 mm along each axis."""
+"""The residual is searched within three voxels of 4 mm along each axis."""
 LEAST_CONTRAST = 0.25
 """A block tells something when its best match is at least this much better than its typical one (fraction)."""
 
@@ -109,9 +109,8 @@ def residual(
     """
     features = [functional.avg_pool3d(mind_features(torch.from_numpy(image))[None], 2)[0] for image in images]
     weight, valid = (functional.avg_pool3d(torch.from_numpy(array)[None, None], 2)[0, 0] for array in (organ, covered))
-    costs, shifts = cost_volume((features[0], features[1]), weight, valid, REACH_VOXELS, progress)
-    mass = functional.avg_pool3d(weight[None, None], 4, stride=2, padding=1)[0, 0].flatten()
-    flat = costs.flatten(1)[:, mass > 0.3]
+    costs, mass, shifts = cost_volume((features[0], features[1]), weight, valid, REACH_VOXELS, progress)
+    flat = costs.flatten(1)[:, mass.flatten() > 0.3]
     lowest, best = flat.min(dim=0)
     typical = flat.median(dim=0).values
     tells = (typical - lowest) / (typical + 1e-6) > LEAST_CONTRAST

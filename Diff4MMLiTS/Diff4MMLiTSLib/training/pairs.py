@@ -4,6 +4,9 @@ A registered study and its normal CT (the same study, inpainted) differ in the t
 annotated one a tumor lies beside its mask by what registration left over. Because the *change* is learned, it can be
 moved onto the mask: per lesion and phase the shift is searched that brings change and mask together, and phases whose
 change fits nowhere within reach count little.
+
+The difference of two images has the noise of both. A synthetic tumor needs neither: it is added to an image that keeps
+its own noise. So the change is learned without.
 """
 
 from __future__ import annotations
@@ -23,8 +26,12 @@ from ..core.tumor_mask import dilate_mm
 from .datasets import BoolArray, FloatArray, WorkingStudy
 from .patches import crop_patch
 
+PRIOR_REACHES = 1.5
+"""Shifts are as likely as a Gaussian of so many reaches says: small ones win where the change says nothing."""
+NOISE_SIGMA_MM = 2.0
+"""Smoothing of the change, inside and outside the mask apart: takes three quarters of the noise away at 3 mm."""
 VISIBLE_HU = 8.0
-"""Mean change below which a tumor is as bright as its liver: there is nothing to align, and nothing wrong."""
+"""Largest mean change below which a tumor is as bright as its liver: there is nothing to align, and nothing wrong."""
 GOOD_FIT = 0.6
 """Correlation of change and mask from which a phase counts fully; two aligned noisy phantoms reach 0.7 to 0.9."""
 
@@ -107,7 +114,7 @@ def _lesion_patch(
     for index in np.flatnonzero(presence):
         reach = 0.0 if index == reference else largest_shift_mm
         shift, trust[index] = align_change(change[index], ill.tumor, grid, reach)
-        change[index] = np.roll(change[index], shift, axis=(0, 1, 2))
+        change[index] = _without_noise(np.roll(change[index], shift, axis=(0, 1, 2)), ill.tumor, grid)
         shifts[index] = np.linalg.norm(np.multiply(shift, grid.spacing_zyx_mm))
     trust[reference] = presence[reference]
     changed = (normal.phases + change) * presence[:, None, None, None]
@@ -134,16 +141,34 @@ def align_change(
         The shift (z, y, x) in voxels, and how well change and mask then agree, 0 to 1.
     """
     smooth = ndimage.gaussian_filter(change, 1.0)
+    if float(np.abs(_correlation(tumor / tumor.sum(), smooth)).max()) < VISIBLE_HU:
+        return (0, 0, 0), 1.0
     near = dilate_mm(tumor, grid, max(reach_mm, 2 * max(grid.spacing_mm)))
     template = np.where(near, tumor - tumor[near].mean(), 0.0)
-    steps = [int(reach_mm // spacing) for spacing in grid.spacing_zyx_mm]
-    scores = np.fft.irfftn(np.fft.rfftn(template) * np.conj(np.fft.rfftn(smooth)), s=template.shape)
-    window = np.ix_(*[np.arange(-step, step + 1) for step in steps])
-    found = np.abs(scores[window])
-    best = np.unravel_index(int(np.argmax(found)), found.shape)
-    shift = (int(best[0]) - steps[0], int(best[1]) - steps[1], int(best[2]) - steps[2])
+    lags = [np.arange(-int(reach_mm // spacing), int(reach_mm // spacing) + 1) for spacing in grid.spacing_zyx_mm]
+    offsets = np.meshgrid(*lags, indexing="ij")
+    squares = sum((lag * spacing) ** 2 for lag, spacing in zip(offsets, grid.spacing_zyx_mm, strict=True))
+    likelihood = np.exp(-0.5 * squares / (PRIOR_REACHES * max(reach_mm, 1e-3)) ** 2)
+    scores = np.abs(_correlation(template, smooth)[np.ix_(*lags)]) * likelihood
+    best = np.unravel_index(int(np.argmax(scores)), scores.shape)
+    shift = (int(lags[0][best[0]]), int(lags[1][best[1]]), int(lags[2][best[2]]))
     moved = np.roll(smooth, shift, axis=(0, 1, 2))
-    if abs(float(moved[tumor].mean())) < VISIBLE_HU:
-        return (0, 0, 0), 1.0
     fit = abs(float(np.corrcoef(moved[near], template[near])[0, 1])) if near.sum() > tumor.sum() else 1.0
     return shift, min(1.0, fit / GOOD_FIT)
+
+
+def _correlation(template: NDArray[np.floating], values: FloatArray) -> NDArray[np.float64]:
+    """Return the sum of the template times the values moved by each shift, (Z, Y, X), indexed by the shift."""
+    spectrum = np.fft.rfftn(template) * np.conj(np.fft.rfftn(values))
+    return np.asarray(np.fft.irfftn(spectrum, s=template.shape))
+
+
+def _without_noise(change: FloatArray, tumor: BoolArray, grid: Grid) -> FloatArray:
+    """Return the change smoothed inside and outside the tumor apart, so that its border stays sharp."""
+    sigmas = [NOISE_SIGMA_MM / spacing for spacing in grid.spacing_zyx_mm]
+    smooth = np.zeros_like(change)
+    for part in (tumor, ~tumor):
+        weight = ndimage.gaussian_filter(part.astype(np.float32), sigmas)
+        mean = ndimage.gaussian_filter(np.where(part, change, 0.0).astype(np.float32), sigmas)
+        smooth = np.where(part, mean / np.maximum(weight, 1e-6), smooth)
+    return np.asarray(smooth, dtype=np.float32)

@@ -15,7 +15,7 @@ STEPS = {Sampler.DPM_SOLVER: 20, Sampler.DDIM: 50, Sampler.DDPM: 1000}
 
 
 def gaussian_denoiser(config):
-    """Return the best prediction for x_0 ~ N(MEAN, DEVIATION^2): E[noise | x_t], or E[v | x_t]."""
+    """Return the best prediction for x_0 ~ N(MEAN, DEVIATION^2): E[. | x_t]."""
     bars = alpha_bars(config)
 
     def predict(noisy, timestep):
@@ -23,7 +23,8 @@ def gaussian_denoiser(config):
         surprise = (noisy - bar.sqrt() * MEAN) / (bar * DEVIATION**2 + 1 - bar)
         noise = (1 - bar).sqrt() * surprise
         x_0 = MEAN + bar.sqrt() * DEVIATION**2 * surprise
-        return noise if config.prediction is Prediction.NOISE else bar.sqrt() * noise - (1 - bar).sqrt() * x_0
+        velocity = bar.sqrt() * noise - (1 - bar).sqrt() * x_0
+        return {Prediction.NOISE: noise, Prediction.V: velocity, Prediction.LATENTS: x_0}[config.prediction]
 
     return predict
 
@@ -43,7 +44,7 @@ def is_the_gaussian(values):
 @pytest.mark.parametrize("prediction", Prediction)
 @pytest.mark.parametrize("schedule", ["squaredcos_cap_v2", "scaled_linear"])
 def test_a_perfect_denoiser_gives_the_mean_and_deviation_of_its_gaussian(sampler, prediction, schedule):
-    config = DiffusionConfig(prediction=prediction, schedule=schedule, zero_terminal_snr=prediction is Prediction.V)
+    config = DiffusionConfig(prediction=prediction, schedule=schedule, zero_terminal_snr=prediction is not Prediction.NOISE)
     assert is_the_gaussian(sampled(sampler, config))
 
 

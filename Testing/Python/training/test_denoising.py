@@ -1,0 +1,79 @@
+"""The denoiser learns what tumors change."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from Diff4MMLiTSLib.core.config import (
+    AutoencoderNetwork,
+    DenoiserNetwork,
+    DenoiserTrainConfig,
+    DiffusionConfig,
+    Prediction,
+    TrainLoopConfig,
+)
+from Diff4MMLiTSLib.core.intensity import Window
+from Diff4MMLiTSLib.core.progress import silent
+from Diff4MMLiTSLib.nets.autoencoder import Autoencoder
+from Diff4MMLiTSLib.training.denoising import denoiser_task
+from Diff4MMLiTSLib.training.pairs import TumorPair
+from Diff4MMLiTSLib.training.trainer import train
+from working_studies import working_study
+
+LATENTS = DiffusionConfig(prediction=Prediction.LATENTS)
+
+
+def config(steps=1, **settings):
+    return DenoiserTrainConfig(
+        patch=(16, 16, 16),
+        learning_rate=3e-3,
+        **settings,
+        network=DenoiserNetwork(channels=(16, 16), attention=(False, False), residual_blocks=1, groups=4, diffusion=LATENTS),
+        loop=TrainLoopConfig(steps=steps, batch_size=1, validate_every=0, ema_decay=0.9, clip_norm=1.0),
+    )
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    torch.manual_seed(0)
+    return Autoencoder(AutoencoderNetwork(channels=(4,), residual_layers=1, latent_channels=2, codes=8))
+
+
+def task_of(autoencoder, settings):
+    pair = TumorPair(working_study(0), working_study(1, with_tumor=False))
+    return denoiser_task([pair], [], config=settings, autoencoder=autoencoder, window=Window(-175, 400))
+
+
+def test_latents_are_standardized_by_what_was_measured(autoencoder):
+    task = task_of(autoencoder, config(phase_dropout=0.0))
+    network, item = task.networks["denoiser"], task.sample(0)
+    change = network.standardize_change(torch.from_numpy(item["change"][None])).numpy()
+    inside = np.broadcast_to(item["occupancy"] > 0, change[0].shape)
+    assert np.sqrt(np.square(change[0][inside]).mean()) == pytest.approx(1.0, abs=0.2)
+
+
+def test_items_are_a_pure_function_of_their_number(autoencoder):
+    task = task_of(autoencoder, config(phase_dropout=0.5))
+    first, again, other = (task.sample(index) for index in (3, 3, 4))
+    assert all(np.array_equal(first[key], again[key]) for key in first)
+    assert any(not np.array_equal(first[key], other[key]) for key in first)
+
+
+def test_withheld_phases_have_no_latents(autoencoder):
+    task = task_of(autoencoder, config(phase_dropout=0.9))
+    item = next(item for item in map(task.sample, range(20)) if item["presence"].sum() < 4)
+    missing = np.repeat(item["presence"] == 0, 2)
+    assert not item["normal"][missing].any()
+    assert not item["change"][missing].any()
+
+
+def test_the_denoiser_overfits_one_lesion(autoencoder, tmp_path):
+    settings = config(80, phase_dropout=0.0)
+    task = task_of(autoencoder, settings)
+    with torch.no_grad():
+        before = task.validate()["error"]
+    result = train(
+        task, config=settings.loop, run=tmp_path / "run", resume=False, device="cpu", progress=silent()
+    )
+    assert result.metrics["error"] < 0.4 * before

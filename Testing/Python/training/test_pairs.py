@@ -1,0 +1,59 @@
+"""Tumors that lie beside their mask in other phases are moved onto it before they are learned."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from Diff4MMLiTSLib.core.enhancement import TumorFamily
+from Diff4MMLiTSLib.core.errors import InputError
+from Diff4MMLiTSLib.core.grid import Grid
+from Diff4MMLiTSLib.training.pairs import TumorPair, lesion_patches
+from working_studies import LIVER_HU, TUMOR_HU, working_study
+
+
+def patch_of(shift_mm=0.0, reach_mm=9.0):
+    pair = TumorPair(working_study(0, shift_mm=shift_mm), working_study(1, with_tumor=False))
+    (patch,) = lesion_patches([pair], (16, 16, 16), largest_shift_mm=reach_mm)
+    return patch
+
+
+def contrast(patch, phase):
+    return float((patch.changed - patch.normal)[phase][patch.tumor].mean())
+
+
+def test_an_aligned_tumor_stays_where_it_is():
+    patch = patch_of()
+    assert not patch.shifts_mm.any()
+    assert patch.trust.min() > 0.9
+    assert patch.family is TumorFamily.HYPOVASCULAR
+
+
+def test_a_displaced_tumor_is_moved_onto_its_mask():
+    patch, blind = patch_of(shift_mm=6.0), patch_of(shift_mm=6.0, reach_mm=0.0)
+    wanted = TUMOR_HU[1] - LIVER_HU[1]
+    assert patch.shifts_mm[1] == pytest.approx(6.0)
+    assert contrast(patch, 1) == pytest.approx(wanted, abs=4)
+    assert abs(contrast(blind, 1)) < 0.8 * abs(wanted)
+
+
+def test_a_tumor_that_fits_nowhere_counts_little():
+    assert patch_of(shift_mm=15.0, reach_mm=3.0).trust[1] < 0.5 < patch_of().trust[1]
+
+
+def test_the_change_has_less_noise_than_the_images():
+    patch = patch_of()
+    outside = (patch.changed - patch.normal)[2][~patch.tumor]
+    assert outside.std() < 0.5 * 6 * np.sqrt(2)
+
+
+def test_pairs_on_different_grids_are_refused():
+    normal = working_study(1, with_tumor=False)
+    object.__setattr__(normal, "grid", Grid(normal.grid.size, (2.0, 2.0, 2.0)))
+    with pytest.raises(InputError, match="different grids: spacing"):
+        TumorPair(working_study(0), normal)
+
+
+def test_studies_without_any_tumor_are_refused():
+    free = working_study(1, with_tumor=False)
+    with pytest.raises(InputError, match="No study has a tumor"):
+        lesion_patches([TumorPair(free, free)], (16, 16, 16), largest_shift_mm=3.0)
