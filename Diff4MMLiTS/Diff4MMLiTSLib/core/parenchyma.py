@@ -20,6 +20,11 @@ LARGE_VESSEL_MM = 6.0
 """Diameter from which tumors displace vessels rather than grow through them."""
 LARGEST_LAG = 8
 """Voxels beyond which noise is taken as uncorrelated; CT noise correlates over about one."""
+SHELL_VOXELS = 3
+"""Width of the shell of known texture that the noise must meet; CT noise correlates over one to two voxels."""
+NUGGET = 0.05
+"""Part of the variance that counts as uncorrelated: keeps the system of equations well conditioned."""
+CONDITIONING_STEPS = 15
 FEWEST_VOXELS = 200
 """Below this many known voxels, a spectrum is not measured."""
 
@@ -102,12 +107,16 @@ def missing_texture(
         rng: Source of the noise.
 
     Returns:
-        (Z, Y, X), HU; 0 outside the region, and everywhere when there is too little to measure.
+        (Z, Y, X), HU; 0 outside the region, and everywhere when there is too little to measure. At the border it
+        goes on as the patient's own texture begins, so that there is no seam.
+
+    Source: Chiles and Delfiner, "Geostatistics" (2012), section 7.3, for conditioning a simulation on what is known.
     """
     count = int(parenchyma.sum())
     if count < FEWEST_VOXELS or not region.any():
         return np.zeros_like(values, dtype=np.float32)
-    wanted = _spectrum(texture_of(values, parenchyma, spacing_zyx_mm), parenchyma)
+    texture = texture_of(values, parenchyma, spacing_zyx_mm)
+    wanted = _spectrum(texture, parenchyma)
     level = float(np.median(values[parenchyma]))
     measured = region & (np.abs(_without_noise(values, spacing_zyx_mm) - level) <= VESSEL_HU)  # no surface, no vessel
     own = texture_of(values, measured, spacing_zyx_mm)
@@ -121,7 +130,9 @@ def missing_texture(
         lacking = wanted * max(0.0, 1.0 - float(present / max(values[parenchyma].var(), 1e-3)))
     white = np.fft.rfftn(rng.standard_normal(values.shape).astype(np.float32))
     noise = np.fft.irfftn(white * np.sqrt(lacking), s=values.shape)
-    return np.asarray(np.where(region, noise, 0), dtype=np.float32)
+    share = np.sqrt(lacking.sum() / max(wanted.sum(), 1e-9))
+    continued = _continue(noise, share * texture, region=region, parenchyma=parenchyma, spectrum=lacking)
+    return np.asarray(np.where(region, continued, 0), dtype=np.float32)
 
 
 def compare_texture(
@@ -199,6 +210,37 @@ def _spectrum(texture: FloatArray, region: BoolArray) -> NDArray[np.float64]:
         taper = taper * window.reshape([-1 if other == axis else 1 for other in range(3)])
     covariance[at] = products[at] / np.maximum(pairs[at], 1.0) * taper
     return np.maximum(np.fft.rfftn(covariance).real, 0.0)
+
+
+def _continue(
+    noise: NDArray[np.float64],
+    texture: FloatArray,
+    *,
+    region: BoolArray,
+    parenchyma: BoolArray,
+    spectrum: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return noise of a spectrum, changed so that it meets the known texture beside a region.
+
+    What is added is the best linear prediction of (known texture - noise) from the shell into the region: the
+    covariance times the solution of (covariance + nugget) x = difference on the shell, by conjugate gradients.
+    """
+    shell = ndimage.binary_dilation(region, iterations=SHELL_VOXELS) & parenchyma
+
+    def covariance(field: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(np.fft.irfftn(np.fft.rfftn(field) * spectrum, s=field.shape))
+
+    nugget = NUGGET * float(spectrum.mean())
+    residual = np.where(shell, texture - noise, 0.0)
+    solution, direction = np.zeros_like(noise), residual
+    power = float((residual**2).sum())
+    for _ in range(CONDITIONING_STEPS):
+        image = np.where(shell, covariance(direction), 0.0) + nugget * direction
+        step = power / max(float((direction * image).sum()), 1e-12)
+        solution, residual = solution + step * direction, residual - step * image
+        before, power = power, float((residual**2).sum())
+        direction = residual + power / max(before, 1e-12) * direction
+    return np.asarray(noise + covariance(solution))
 
 
 def _neighbor_correlation(texture: FloatArray, region: BoolArray) -> float:

@@ -167,7 +167,8 @@ def write_study(
         if isinstance(study, RegisteredStudy) and study.transforms:
             (partial / "transforms").mkdir()
             for phase, transform in study.transforms.items():
-                sitk.WriteTransform(transform, str(partial / "transforms" / f"{phase}_to_{study.reference_phase}.h5"))
+                name = f"{phase}_to_{study.reference_phase}.h5"
+                sitk.WriteTransform(_flat(transform), str(partial / "transforms" / name))
         for name, content in (extras or {}).items():
             _write_extra(partial / name, content, synthetic=study.synthetic)
         if study.qa:
@@ -329,6 +330,15 @@ def _is_number(value: object) -> bool:
 def _read_transforms(folder: Path) -> dict[Phase, sitk.Transform]:
     paths = sorted((folder / "transforms").glob("*_to_*.h5"))
     return {parse_phase(path.name.split("_to_")[0]): sitk.ReadTransform(str(path)) for path in paths}
+
+
+def _flat(transform: sitk.Transform) -> sitk.Transform:
+    """Return a transform without composites inside a composite, which ITK's files cannot hold."""
+    if transform.GetTransformEnum() != sitk.sitkComposite:
+        return transform
+    composite = sitk.CompositeTransform(transform)
+    composite.FlattenTransform()
+    return composite
 
 
 def _study_record(study: Study) -> Json:

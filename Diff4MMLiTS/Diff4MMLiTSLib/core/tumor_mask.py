@@ -85,13 +85,15 @@ def draw_tumors(
     free = liver if obstacles is None else liver & ~obstacles
     if not free.any():
         raise InputError("The liver has no free voxel", expected="a liver mask with room for a tumor")
+    box = box_around(free, grid, 0.0)  # all the work is done around the liver
+    free, around = free[box], cropped_grid(grid, box)
     mask = np.zeros_like(liver)
     shapes = []
     for _ in range(config.tumors):
-        tumor, shape = _place(free, grid, config, rng)
-        mask |= tumor
+        tumor, shape = _place(free, around, config, rng)
+        mask[box] |= tumor
         shapes.append(shape)
-        free = free & ~dilate_mm(tumor, grid, config.gap_mm)
+        free = free & ~dilate_mm(tumor, around, config.gap_mm)
     return DrawnTumors(mask, tuple(shapes))
 
 
@@ -125,6 +127,12 @@ def box_around(mask: BoolArray, grid: Grid, margin_mm: float) -> tuple[slice, sl
         margin = int(np.ceil(margin_mm / spacing))
         found.append(slice(max(0, int(occupied[0]) - margin), min(mask.shape[axis], int(occupied[-1]) + margin + 1)))
     return found[0], found[1], found[2]
+
+
+def cropped_grid(grid: Grid, box: tuple[slice, slice, slice]) -> Grid:
+    """Return the grid of a box (z, y, x) of a grid."""
+    z, y, x = box
+    return grid.cropped((x.start, y.start, z.start), (x.stop - x.start, y.stop - y.start, z.stop - z.start))
 
 
 def inpainting_mask(tumor: BoolArray, liver: BoolArray, grid: Grid, *, margin_mm: float, rim_mm: float) -> BoolArray:

@@ -7,8 +7,9 @@ difference between two images can be, which is what stage 3 decodes.
 The first latent channels carry the coarse image itself, and the network what it lacks; so mean values are right from
 the first training step on, and a change of these channels is a change of brightness.
 
-Source: Chen et al., "Deep compression autoencoder" (2024), section 3.2, for shortcuts past the network; Esser et al., "Taming transformers" (2021), section 3.1; van den Oord et al. (2017), appendix A.1, for the
-moving averages of the codebook; Rombach et al. (2022), section 3.1, for diffusion before the quantizer.
+Source: Esser et al., "Taming transformers" (2021), section 3.1; van den Oord et al. (2017), appendix A.1, for the
+moving averages of the codebook; Rombach et al. (2022), section 3.1, for diffusion before the quantizer; Chen et al.,
+"Deep compression autoencoder" (2024), section 3.2, for a shortcut past the network.
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ class Autoencoder(nn.Module):
         latents: torch.Tensor = self.vqvae.encode(images)
         block = self.coarse
         coarse = functional.avg_pool3d(images.float(), self.factor // block)  # (B, 1, b Z', b Y', b X')
-        cells = coarse.unfold(2, block, block).unfold(3, block, block).unfold(4, block, block)  # (B, 1, Z', Y', X', b, b, b)
+        cells = (
+            coarse.unfold(2, block, block).unfold(3, block, block).unfold(4, block, block)
+        )  # (B, 1, Z', Y', X', b, b, b)
         cells = cells.flatten(5).movedim(-1, 1).flatten(1, 2)  # (B, b^3, Z', Y', X')
         rest = latents.new_zeros((len(images), self.latent_channels - block**3, *cells.shape[2:]))
         return latents.float() + torch.cat((COARSE_GAIN * cells, rest), dim=1)
@@ -88,7 +91,9 @@ class Autoencoder(nn.Module):
         images: torch.Tensor = self.vqvae.decode(latents)
         block = self.coarse
         size = [length * block for length in latents.shape[2:]]
-        cells = latents[:, : block**3].unflatten(1, (1, block, block, block))  # (B, 1, b, b, b, Z', Y', X')
+        cells = latents[:, : block**3].reshape(
+            -1, 1, block, block, block, *latents.shape[2:]
+        )  # (B, 1, b, b, b, Z', Y', X')
         coarse = cells.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(len(latents), 1, *size) / COARSE_GAIN
         smooth = functional.interpolate(coarse, scale_factor=self.factor // block, mode="trilinear")
         return images.float() + smooth

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..core.grid import Grid
+
 FloatArray = NDArray[np.float32]
 RealArray = NDArray[np.floating]
 Point = tuple[float, float, float]
@@ -115,6 +117,15 @@ def smooth_noise(
     sigma = length_mm / spacing
     noise = np.stack([ndimage.gaussian_filter(channel, sigma, mode="wrap") for channel in white])
     return Field(noise / noise.std(axis=(1, 2, 3), keepdims=True), BOX_LOW_MM, spacing, tile_mm is not None)
+
+
+def grid_axes(grid: Grid) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the world coordinates (LPS mm) of an axis-aligned grid's columns, rows and slices."""
+    x, y, z = (
+        (origin + spacing * np.arange(size)).astype(np.float32)
+        for origin, spacing, size in zip(grid.origin_mm, grid.spacing_mm, grid.size, strict=True)
+    )
+    return x, y, z
 
 
 def smooth_step(value: RealArray, low: float, high: float) -> FloatArray:

@@ -22,10 +22,10 @@ from .anatomy import Tissue
 from .enhancement import draw_enhancement
 from .fields import Field
 from .imaging import PhaseImages, scan
-from .motion import backward_motion, draw_motion, forward_displacement
+from .motion import backward_motion, displacement_on, draw_motion
 from .patient import Ingredient, LiverDisease, Patient, draw_patient, random_stream
 from .scanner import SAMPLINGS, Acquisition, Preset, Sampling, body_box_mm, draw_acquisitions, draw_kernel
-from .specimen import Specimen, grid_axes, paint, render, survey
+from .specimen import Specimen, paint, render, survey
 from .tumors import Tumor, draw_tumors
 
 REFERENCE = Phase.PVP
@@ -209,10 +209,7 @@ def _on_grid(mask: NDArray[np.bool_], source: Grid, grid: Grid) -> NDArray[np.bo
 
 def _displacement(specimen: Specimen, motion: Field, grid: Grid) -> sitk.Image:
     """Return u on the reference grid: the inverse of the motion inside the cavity, zero in the static wall."""
-    inside = _on_grid(specimen.tissues.cavity, specimen.tissues.grid, grid)
-    cavity = Volume(specimen.tissues.cavity, specimen.tissues.grid)
-    moved = forward_displacement(motion, cavity).on_axes(*grid_axes(grid))
-    moved *= inside[None]
+    moved = displacement_on(grid, motion, Volume(specimen.tissues.cavity, specimen.tissues.grid))
     image = sitk.GetImageFromArray(np.moveaxis(moved, 0, -1), isVector=True)
     image.SetSpacing(grid.spacing_mm)
     image.SetOrigin(grid.origin_mm)

@@ -32,7 +32,9 @@ def liver_distance(points: Points, patient: Patient) -> FloatArray:
     bottom = visceral_height(points, patient)
     above = (bottom - z) * np.float32(0.85)
     left = (x - shape.left_end_mm) * np.float32(0.9) - 0.25 * (z - 60)
-    behind = (y + 24 + shape.back_slope * (x + 14)) * np.float32(1 / np.hypot(1, shape.back_slope))
+    behind = (y + 24 + ripple(patient, z, x) + shape.back_slope * (x + 14)) * np.float32(
+        1 / np.hypot(1, shape.back_slope)
+    )
     behind = np.where(x < -30, behind - 0.9 * (-30 - x), behind).astype(np.float32)
     k = shape.roundness_mm
     distance = smooth_max(above, smooth_max(left, behind, 1.2 * k), k)
@@ -53,21 +55,30 @@ def visceral_height(points: Points, patient: Patient) -> FloatArray:
     height += shape.tilt_mm * (y + 50) / 60
     height += 34 * smooth_step(y, -35.0, 40.0) * smooth_step(x, -125.0, -60.0)  # bed of the right kidney
     height += 20 * np.exp(-(((x - HILUM_MM[0]) / 26) ** 2) - ((y - HILUM_MM[1]) / 20) ** 2)  # porta hepatis
+    height += ripple(patient, x, y)
     height += 9 * np.exp(-(((x + 88) / 26) ** 2) - ((y + 105) / 26) ** 2)  # hepatic flexure
     return np.asarray(height, dtype=np.float32)
+
+
+def ripple(patient: Patient, first: FloatArray, second: FloatArray) -> FloatArray:
+    """Return the undulation (mm) of a surface of the liver over two coordinates (mm)."""
+    waves = (height * np.cos(a * first + b * second + phase) for a, b, phase, height in patient.liver.waves)
+    return np.asarray(sum(waves), dtype=np.float32)
 
 
 def liver_bounds(patient: Patient) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Return two corners (x, y, z; patient's frame) between which the liver lies."""
     body, shape = patient.body, patient.liver
-    low = (-body.half_width_mm - 4, -body.half_depth_mm - 50, shape.right_bottom_mm - 0.6 * abs(shape.tilt_mm) - 26)
+    low = (-body.half_width_mm - 4, -body.half_depth_mm - 50, shape.right_bottom_mm - abs(shape.tilt_mm) - 40)
     return low, (shape.left_end_mm + 30, 70.0, max(shape.dome_mm, patient.organs.left_dome_mm) + 10)
 
 
 def _with_caudate(distance: FloatArray, points: Points, patient: Patient) -> FloatArray:
     size = patient.liver.caudate
     caudate = ellipsoid(points, (-14.0, -46.0, 38.0), (17 * size, 15 * size, 32 * size))
-    ligament = np.abs(points.y + 58 - 0.35 * (points.x + 14)) - 1.6  # fissure of the ligamentum venosum
+    ligament = (
+        np.abs(points.y + 58 - 0.35 * (points.x + 14)) - patient.liver.ligament_mm
+    )  # fissure of the ligamentum venosum
     ligament = np.maximum(np.maximum(ligament, np.abs(points.x) - 26), np.abs(points.z - 34) - 26)
     return smooth_max(smooth_min(distance, caudate, 8.0), -ligament.astype(np.float32), 2.0)
 

@@ -75,6 +75,8 @@ class LiverShape:
     caudate: float
     roundness_mm: float
     right_gap_mm: float
+    ligament_mm: float
+    waves: tuple[tuple[float, float, float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -163,18 +165,27 @@ def _draw_liver(rng: np.random.Generator, body: Body) -> LiverShape:
     long_left = float(rng.random() < 0.2)
     return LiverShape(
         disease=disease,
-        dome_mm=float(rng.normal(104, 8)),
-        right_bottom_mm=float(rng.normal(-62, 12)) - 42 * riedel + 14 * shrunk,
-        left_bottom_mm=float(rng.normal(42, 9)) - 8 * shrunk,
-        left_end_mm=float(rng.normal(52, 14)) + 36 * long_left,
+        dome_mm=float(rng.normal(101, 8)),
+        right_bottom_mm=float(rng.normal(-54, 13)) - 40 * riedel + 16 * shrunk,
+        left_bottom_mm=float(rng.normal(46, 9)) - 4 * shrunk,
+        left_end_mm=float(rng.normal(46, 15)) + 36 * long_left,
         tilt_mm=float(rng.normal(-6, 12)),
-        back_slope=float(rng.uniform(0.65, 1.15)),
+        back_slope=float(rng.uniform(0.45, 1.3)),
         fissure_x_mm=float(rng.normal(2, 8)),
         fissure_depth_mm=float(rng.uniform(14, 34)) + 6 * shrunk,
         caudate=float(rng.uniform(0.8, 1.2)) + 0.25 * shrunk,
         roundness_mm=float(rng.uniform(14, 26)),
         right_gap_mm=float(rng.uniform(0.5, 2.5)) + 4.0 * shrunk * float(rng.random()),
+        ligament_mm=float(rng.uniform(-1.0, 1.8)),
+        waves=tuple(_draw_wave(rng) for _ in range(4)),
     )
+
+
+def _draw_wave(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """Draw one ripple of the visceral surface: wave numbers along the two axes (1/mm), phase, amplitude (mm)."""
+    direction, length = rng.uniform(0, 2 * np.pi), rng.uniform(70, 150)
+    wave = 2 * np.pi / length * np.array((np.cos(direction), np.sin(direction)))
+    return float(wave[0]), float(wave[1]), float(rng.uniform(0, 2 * np.pi)), float(rng.uniform(1.5, 6.0))
 
 
 def _draw_organs(rng: np.random.Generator, disease: LiverDisease) -> Organs:

@@ -16,6 +16,9 @@ from .anatomy import CAVITY_CENTER_Y_MM, wall_reach_mm
 from .fields import Point
 from .patient import Patient
 
+FOLDS = (-2, -1, 0, 1, 2)
+"""Multiples of the sampling frequency from which noise power folds back."""
+
 
 class Preset(StrEnum):
     """How finely a phantom is sampled."""
@@ -60,14 +63,14 @@ class Kernel:
     Args:
         blur_mm: Standard deviation of the in-plane point spread.
         noise_hu: Noise in the middle of the body.
-        peak: Frequency at which the noise power peaks, cycles per voxel.
+        peak_per_mm: Frequency about which the noise power peaks, cycles per mm.
         low_pass: Power at frequency 0 relative to the ramp; 1 is cloudy noise.
         slice_mixing: Share of a slice's noise that comes from each neighbor.
     """
 
     blur_mm: float
     noise_hu: float
-    peak: float
+    peak_per_mm: float
     low_pass: float
     slice_mixing: float
 
@@ -90,16 +93,16 @@ def draw_kernel(rng: np.random.Generator, *, shifted: bool) -> Kernel:
     if not shifted:
         return Kernel(
             blur_mm=float(rng.uniform(0.45, 0.75)),
-            noise_hu=float(rng.uniform(9.5, 15.0)),
-            peak=float(rng.uniform(0.2, 0.34)),
-            low_pass=float(rng.uniform(0.15, 0.4)),
+            noise_hu=float(rng.uniform(9.0, 16.0)),
+            peak_per_mm=float(rng.uniform(0.2, 0.38)),
+            low_pass=float(rng.uniform(0.03, 0.25)),
             slice_mixing=float(rng.uniform(0.08, 0.25)),
         )
     cloudy = rng.random() < 0.5
     return Kernel(
         blur_mm=float(rng.uniform(0.85, 1.1) if cloudy else rng.uniform(0.25, 0.4)),
         noise_hu=float(rng.uniform(6.0, 9.0) if cloudy else rng.uniform(16.0, 21.0)),
-        peak=float(rng.uniform(0.1, 0.15) if cloudy else rng.uniform(0.4, 0.5)),
+        peak_per_mm=float(rng.uniform(0.08, 0.13) if cloudy else rng.uniform(0.55, 0.75)),
         low_pass=1.0 if cloudy else 0.05,
         slice_mixing=float(rng.uniform(0.3, 0.45) if cloudy else 0.0),
     )
@@ -144,9 +147,7 @@ def body_box_mm(patient: Patient) -> tuple[Point, Point]:
 def draw_noise(rng: np.random.Generator, grid: Grid, kernel: Kernel, patient: Patient) -> NDArray[np.float32]:
     """Return quantum noise of one phase, (Z, Y, X), HU: correlated, and strongest in the middle of the body."""
     depth, rows, columns = grid.shape
-    frequency = np.hypot(fft.fftfreq(rows)[:, None], fft.rfftfreq(columns)[None, :])
-    power = (kernel.low_pass + frequency / kernel.peak) * np.exp(-((frequency / kernel.peak) ** 2))
-    gain = np.sqrt(power / power[:, : columns // 2].mean()).astype(np.float32)
+    gain = np.sqrt(_noise_power(grid, kernel)).astype(np.float32)
     noise = np.empty(grid.shape, dtype=np.float32)
     for index in range(depth):
         white = rng.standard_normal((rows, columns), dtype=np.float32)
@@ -157,6 +158,23 @@ def draw_noise(rng: np.random.Generator, grid: Grid, kernel: Kernel, patient: Pa
     noise *= kernel.noise_hu / max(float(noise.std()), 1e-6)
     noise *= _noise_map(grid, patient)[None]
     return noise
+
+
+def _noise_power(grid: Grid, kernel: Kernel) -> NDArray[np.float64]:
+    """Return the power of the sampled noise, (Y, X // 2 + 1): a ramp with a cut-off, folded at the voxels' frequency.
+
+    The ramp is filtered back-projection's; on voxels that are large against the kernel, folding makes the noise white.
+    """
+    columns, rows, _ = grid.size
+    dx, dy, _ = grid.spacing_mm
+    total = np.zeros((rows, columns // 2 + 1))
+    for fold_y in FOLDS:
+        for fold_x in FOLDS:
+            along_y = fft.fftfreq(rows, dy)[:, None] + fold_y / dy
+            along_x = fft.rfftfreq(columns, dx)[None, :] + fold_x / dx
+            ratio = np.hypot(along_y, along_x) / kernel.peak_per_mm
+            total += (kernel.low_pass + ratio) * np.exp(-(ratio**2))
+    return total
 
 
 def _noise_map(grid: Grid, patient: Patient) -> NDArray[np.float32]:

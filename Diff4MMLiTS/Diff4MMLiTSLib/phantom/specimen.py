@@ -13,7 +13,7 @@ from ..core.grid import Grid
 from ..core.phases import Phase
 from .anatomy import LabelArray, Tissue, cavity_distance, paint_wall, patient_points
 from .enhancement import Enhancement
-from .fields import FloatArray
+from .fields import FloatArray, grid_axes
 from .organs import cava_path, paint_organs, portal_root
 from .patient import Ingredient, Patient, random_stream
 from .texture import TISSUE_GRAIN_HU, grain, liver_texture
@@ -103,15 +103,6 @@ class Specimen:
     texture: FloatArray
     lesions: tuple[Lesion, ...]
     grain: FloatArray
-
-
-def grid_axes(grid: Grid) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the world coordinates (LPS mm) of an axis-aligned grid's columns, rows and slices."""
-    x, y, z = (
-        (origin + spacing * np.arange(size)).astype(np.float32)
-        for origin, spacing, size in zip(grid.origin_mm, grid.spacing_mm, grid.size, strict=True)
-    )
-    return x, y, z
 
 
 def paint(patient: Patient, grid: Grid) -> Tissues:

@@ -27,7 +27,7 @@ from ..core.parenchyma import missing_texture, parenchyma_voxels
 from ..core.phases import ALL_PHASES, Phase
 from ..core.progress import Progress
 from ..core.study import TUMOR_FREE, HistoryEntry, Mask, MaskSource, NormalStudy, RegisteredStudy
-from ..core.tumor_mask import inpainting_mask
+from ..core.tumor_mask import cropped_grid, inpainting_mask
 from ..nets.inpainter import PHASE_COUNT, Inpainter
 from ..training.checkpoint import load_model
 from ..training.datasets import downsample, rejected_phases, working_grid
@@ -141,7 +141,7 @@ class NormalCTGenerator:
         boxes = _separate_boxes(region, grid, config.context_mm)
         for index, box in enumerate(boxes):
             progress.update(index / len(boxes), f"filling region {index + 1} of {len(boxes)}")
-            parts = {phase: Volume(array[box], _cropped(grid, box)) for phase, array in arrays.items()}
+            parts = {phase: Volume(array[box], cropped_grid(grid, box)) for phase, array in arrays.items()}
             filled = self._fill_box(parts, region[box], liver[box], config.window)
             for phase, part in parts.items():
                 values = _composited(part, filled[phase], region[box])
@@ -241,11 +241,6 @@ def _widened(box: tuple[slice, ...], grid: Grid, margin_mm: float) -> Box:
         margin = int(np.ceil(margin_mm / spacing))
         parts.append(slice(max(0, part.start - margin), min(length, part.stop + margin)))
     return parts[0], parts[1], parts[2]
-
-
-def _cropped(grid: Grid, box: Box) -> Grid:
-    z, y, x = box
-    return grid.cropped((x.start, y.start, z.start), (x.stop - x.start, y.stop - y.start, z.stop - z.start))
 
 
 def _composited(part: Volume, filled: FloatArray, region: BoolArray) -> FloatArray:

@@ -59,19 +59,22 @@ def _check_phase(values: NDArray[np.float32], region: BoolArray, shell: BoolArra
     parenchyma = parenchyma_voxels(values, shell, grid.spacing_zyx_mm)
     if not parenchyma.any():
         return PhaseQA(Verdict.REVIEW, ("no known parenchyma around the fill",))
-    texture = compare_texture(values, region, parenchyma, grid.spacing_zyx_mm)
+    residual_hu = float(np.median(values[region]) - np.median(values[parenchyma]))
+    alike = parenchyma_voxels(values, region | parenchyma, grid.spacing_zyx_mm) & region  # no vessel, no surface
+    texture = compare_texture(values, alike if alike.any() else region, parenchyma, grid.spacing_zyx_mm)
     seam = seam_ratio(values, region, parenchyma)
     reasons = []
-    if abs(texture.residual_hu) > REVIEW_RESIDUAL_HU:
-        reasons.append(f"the fill differs by {texture.residual_hu:.0f} HU from the parenchyma around it")
+    if abs(residual_hu) > REVIEW_RESIDUAL_HU:
+        reasons.append(f"the fill differs by {residual_hu:.0f} HU from the parenchyma around it")
     if not STD_RATIO_RANGE[0] <= texture.std_ratio <= STD_RATIO_RANGE[1]:
         reasons.append(f"its deviation is {texture.std_ratio:.2f} times that of the parenchyma")
     if seam > LARGEST_SEAM:
         reasons.append(f"steps at its border are {seam:.2f} times those in the parenchyma")
-    is_lesion = abs(texture.residual_hu) > REJECT_RESIDUAL_HU
+    is_lesion = abs(residual_hu) > REJECT_RESIDUAL_HU
     verdict = Verdict.REJECT if is_lesion else Verdict.REVIEW if reasons else Verdict.PASS
     measures = {
-        "residual_hu": texture.residual_hu,
+        "residual_hu": residual_hu,
+        "parenchyma_fraction": float(alike.sum() / region.sum()),
         "std_ratio": texture.std_ratio,
         "correlation_difference": texture.correlation_difference,
         "seam_ratio": seam,

@@ -92,7 +92,6 @@ class Spline:
         transform.SetParameters(world.reshape(-1).tolist())
         return transform
 
-
     def to_field_transform(self) -> sitk.DisplacementFieldTransform:
         """Return the same transform sampled on the working grid: faster to apply, larger to store."""
         dense = np.einsum("ij,jzyx->zyxi", self.grid.direction_matrix, self.dense().double().numpy())
@@ -133,7 +132,8 @@ def coarse_search(
     costs, mass, shifts = cost_volume((small_fixed, small_moving), weight, covered, reach, progress)
     field = _coupled_convex(costs, shifts, mass) * step_mm  # (3, Z, Y, X)
     size = [n * BLOCK * 2 for n in mass.shape]
-    dense = functional.interpolate(field[None], size=size, mode="trilinear", align_corners=False)[0]
+    dense = functional.interpolate(field[None], size=size, mode="trilinear", align_corners=False)
+    dense = functional.pad(dense, (0, 1) * 3, mode="replicate")[0]  # pooling dropped the last voxel of an odd size
     return dense[:, : pair.grid.shape[0], : pair.grid.shape[1], : pair.grid.shape[2]]
 
 
@@ -275,7 +275,7 @@ def _descend(
     for iteration in range(config.iterations):
         progress.update(iteration / config.iterations)
         lattice = lattices[(iteration * LATTICE_STEP) % len(lattices)]
-        parts = [matrix[start::config.stride] for matrix, start in zip(matrices, lattice.offset, strict=True)]
+        parts = [matrix[start :: config.stride] for matrix, start in zip(matrices, lattice.offset, strict=True)]
         displacement = evaluate(coefficients * interior, parts).flatten(1)
         slope = torch.zeros_like(displacement)
         slope[:, lattice.chosen] = _slope(rows, lattice, displacement.detach()[:, lattice.chosen], pair.grid)

@@ -26,6 +26,9 @@ AIR_IN_LIVER_HU = -700.0
 """A liver voxel that lands below this lies in lung or in padding: its tissue is not in the moving volume."""
 REACH_VOXELS = 3
 """The residual is searched within three voxels of 4 mm along each axis."""
+MATCHED_MM = 4.0
+LEAST_MASS = 0.3
+"""Least part of a block that lies in the liver."""
 LEAST_CONTRAST = 0.25
 """A block tells something when its best match is at least this much better than its typical one (fraction)."""
 
@@ -75,7 +78,7 @@ def judge(alignment: Alignment, found: Mask | None, config: RegisterConfig, prog
         "liver_outside_field_fraction": float(np.mean((after < AIR_IN_LIVER_HU)[organ > 0])),
     }
     progress.check()
-    measures |= residual((fixed, after), organ, covered, progress)
+    measures |= residual((fixed, after), organ * covered, covered, step_mm=2 * config.spacing_mm, progress=progress)
     measures |= _shape(alignment, grid, region)
     if found is not None:
         measures |= _overlap(alignment, found, grid)
@@ -93,38 +96,55 @@ def mutual_information(first: FloatArray, second: FloatArray, where: NDArray[np.
 
 
 def residual(
-    images: tuple[FloatArray, FloatArray], organ: FloatArray, covered: FloatArray, progress: Progress
+    images: tuple[FloatArray, FloatArray],
+    organ: FloatArray,
+    covered: FloatArray,
+    *,
+    step_mm: float,
+    progress: Progress,
 ) -> dict[str, float]:
     """Estimate how far structures still lie apart, by searching blocks of the reference in the aligned phase.
 
     Args:
-        images: Reference and aligned CT on one isotropic 2 mm grid, HU.
+        images: Reference and aligned CT on one isotropic grid, HU.
         organ: Where blocks are searched, 0 to 1.
         covered: Where the aligned CT has data, 0 or 1.
+        step_mm: Step of the search, twice the spacing of the grid.
         progress: Updated while searching.
 
     Returns:
-        ``residual_median_mm`` and ``residual_p95_mm`` over the blocks that tell something,
-        ``matched_fraction`` (those within one step of 4 mm), ``dissimilarity`` (0 to 1).
+        ``residual_median_mm`` and ``residual_p95_mm`` over the blocks that tell something, ``matched_fraction`` (those
+        within 4 mm), ``dissimilarity`` (0 for equal structures, 1 where an aligned block is no more alike than others).
     """
     features = [functional.avg_pool3d(mind_features(torch.from_numpy(image))[None], 2)[0] for image in images]
     weight, valid = (functional.avg_pool3d(torch.from_numpy(array)[None, None], 2)[0, 0] for array in (organ, covered))
     costs, mass, shifts = cost_volume((features[0], features[1]), weight, valid, REACH_VOXELS, progress)
-    flat = costs.flatten(1)[:, mass.flatten() > 0.3]
-    lowest, best = flat.min(dim=0)
-    typical = flat.median(dim=0).values
-    tells = (typical - lowest) / (typical + 1e-6) > LEAST_CONTRAST
+    flat = costs.flatten(1)[:, mass.flatten() > LEAST_MASS]
+    typical = flat.median(dim=0).values + 1e-6
+    tells = 1 - flat.min(dim=0).values / typical > LEAST_CONTRAST
     if not bool(tells.any()):
-        return {"matched_fraction": 0.0, "informative_fraction": 0.0}
-    distance = shifts[best].norm(dim=1)[tells] * 4.0
-    zero = flat[len(shifts) // 2]
+        return {"matched_fraction": 0.0, "dissimilarity": 1.0}
+    distance = _best_shift(flat[:, tells], shifts).norm(dim=0) * step_mm
+    aligned = flat[len(shifts) // 2]
     return {
         "residual_median_mm": float(distance.median()),
         "residual_p95_mm": float(distance.quantile(0.95)),
-        "matched_fraction": float((distance <= 4.0).float().mean()),
-        "informative_fraction": float(tells.float().mean()),
-        "dissimilarity": float((zero / typical)[tells].mean()),
+        "matched_fraction": float((distance <= MATCHED_MM).float().mean()),
+        "dissimilarity": float((aligned / typical)[tells].mean()),
     }
+
+
+def _best_shift(costs: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
+    """Return the shift (3, N) of least cost, (S, N) each, to a fraction of a voxel by a parabola along each axis."""
+    edge = 2 * REACH_VOXELS + 1
+    best = costs.argmin(dim=0)
+    found = []
+    for axis, step in enumerate((1, edge, edge * edge)):  # x changes fastest
+        inside = shifts[best, axis].abs() < REACH_VOXELS
+        below, above = (costs.gather(0, (best + s * inside)[None])[0] for s in (-step, step))
+        least = costs.gather(0, best[None])[0]
+        found.append(shifts[best, axis] + 0.5 * (below - above) / (below - 2 * least + above + 1e-6))
+    return torch.stack(found)
 
 
 def _shape(alignment: Alignment, grid: Grid, region: FloatArray) -> dict[str, float]:

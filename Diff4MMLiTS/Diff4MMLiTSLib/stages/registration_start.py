@@ -6,6 +6,8 @@ of view; SimpleITK then refines rotation and translation by mutual information o
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ WINDOW_HU = (-150.0, 200.0)
 """Range that the start looks at: lung, fat and soft tissue, which look alike in every phase."""
 
 Array = NDArray[np.float32]
+LinearT = TypeVar("LinearT", sitk.Euler3DTransform, sitk.AffineTransform)
 
 
 def box_around(mask: Volume, margin_mm: float, spacing_mm: float) -> Grid:
@@ -78,8 +81,8 @@ def find_shift(reference: Volume, moving: Volume, region: Volume, config: Regist
 
 
 def refine_linear(
-    images: tuple[Volume, Volume], region: Volume, start: sitk.Transform, config: RegisterConfig, progress: Progress
-) -> sitk.Transform:
+    images: tuple[Volume, Volume], region: Volume, start: LinearT, config: RegisterConfig, progress: Progress
+) -> LinearT:
     """Refine a rigid or affine transform by Mattes mutual information over a region.
 
     Args:
@@ -104,7 +107,8 @@ def refine_linear(
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(2.0, 0.02, config.linear_iterations, 0.6)
     method.SetOptimizerScalesFromPhysicalShift()
-    method.SetInitialTransform(start, inPlace=False)
+    transform = type(start)(start)
+    method.SetInitialTransform(transform, inPlace=True)
 
     def stop_when_canceled() -> None:
         try:
@@ -113,9 +117,9 @@ def refine_linear(
             method.StopRegistration()
 
     method.AddCommand(sitk.sitkIterationEvent, stop_when_canceled)
-    result = method.Execute(fixed, _smoothed(moving, grid).to_image())
+    method.Execute(fixed, _smoothed(moving, grid).to_image())
     progress.check()
-    return result.Downcast() if isinstance(result, sitk.CompositeTransform) else result
+    return transform
 
 
 def rigid_at(center_mm: NDArray[np.float64], shift_mm: NDArray[np.float64]) -> sitk.Euler3DTransform:

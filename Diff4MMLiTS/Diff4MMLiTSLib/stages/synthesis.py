@@ -27,7 +27,7 @@ from ..core.parenchyma import large_vessels
 from ..core.phases import ALL_PHASES, Phase
 from ..core.progress import Progress
 from ..core.study import HistoryEntry, Mask, MaskSource, NormalStudy, RegisteredStudy, StageQA, SyntheticPair
-from ..core.tumor_mask import TumorShape, box_around, distance_mm, draw_tumors
+from ..core.tumor_mask import TumorShape, box_around, cropped_grid, distance_mm, draw_tumors
 from ..nets.autoencoder import Autoencoder
 from ..nets.denoiser import PHASE_COUNT, Denoiser, denoiser_condition, soft_occupancy
 from ..nets.diffusion import sample
@@ -117,11 +117,12 @@ class MultimodalCTSynthesizer:
         """
         started, seed = time.monotonic(), int(rng.integers(2**63))
         study, liver = normal.study, _liver(normal.study)
+        vessels = _vessels(study, liver)
         drafts: list[_Draft] = []
         for attempt in range(config.redraws + 1):
             progress.update(attempt / (config.redraws + 1), f"draw {attempt + 1}")
             chance = np.random.default_rng([seed, attempt])
-            mask, shapes = _given(tumor, study, liver) if tumor else _drawn(study, liver, config, chance)
+            mask, shapes = _given(tumor, study, liver) if tumor else _drawn(study.grid, liver, vessels, config, chance)
             phases = self._grow(study, mask, liver, config, int(chance.integers(2**63)))
             quality = check_pair(study.phases, phases, mask, liver, family=config.family)
             drafts.append(_Draft(phases, mask, shapes, quality))
@@ -153,7 +154,7 @@ class MultimodalCTSynthesizer:
     ) -> dict[Phase, Volume]:
         """Return the phases with a tumor in the mask."""
         box = box_around(mask, study.grid, config.context_mm + config.band_mm)
-        native = _cropped(study.grid, box)
+        native = cropped_grid(study.grid, box)
         parts = {phase: Volume(volume.array[box], native) for phase, volume in study.phases.items()}
         change = self._change(parts, mask[box], config, seed)
         strength = fade(mask[box], liver[box], native, config.band_mm)
@@ -238,7 +239,7 @@ class _Draft:
 
 
 def fade(mask: BoolArray, liver: BoolArray, grid: Grid, band_mm: float) -> FloatArray:
-    """Return how much of the change is added, (Z, Y, X): 1 in the mask, falling to 0 at ``band_mm``, 0 off the liver."""
+    """Return how much of the change is added, (Z, Y, X): 1 in the mask, 0 from ``band_mm`` on and off the liver."""
     distance = distance_mm(mask, grid, band_mm)
     strength = 0.5 + 0.5 * np.cos(np.pi * np.minimum(distance / band_mm, 1.0))
     return np.asarray(np.where((liver | mask) & (distance < band_mm), strength, 0.0), dtype=np.float32)
@@ -276,11 +277,19 @@ def _given(tumor: Mask, study: RegisteredStudy, liver: BoolArray) -> tuple[BoolA
     return inside, ()
 
 
+def _vessels(study: RegisteredStudy, liver: BoolArray) -> BoolArray:
+    """Return the large vessels that the reference phase shows, which no tumor may grow into."""
+    box = box_around(liver, study.grid, 0.0)
+    vessels = np.zeros_like(liver)
+    values = np.asarray(study.reference.array[box], dtype=np.float32)
+    vessels[box] = large_vessels(values, liver[box], study.grid.spacing_zyx_mm)
+    return vessels
+
+
 def _drawn(
-    study: RegisteredStudy, liver: BoolArray, config: SynthesizeConfig, rng: np.random.Generator
+    grid: Grid, liver: BoolArray, vessels: BoolArray, config: SynthesizeConfig, rng: np.random.Generator
 ) -> tuple[BoolArray, tuple[TumorShape, ...]]:
-    vessels = large_vessels(np.asarray(study.reference.array, dtype=np.float32), liver, study.grid.spacing_zyx_mm)
-    drawn = draw_tumors(liver, study.grid, config=config.tumor, rng=rng, obstacles=vessels)
+    drawn = draw_tumors(liver, grid, config=config.tumor, rng=rng, obstacles=vessels)
     return drawn.mask, drawn.shapes
 
 
@@ -302,11 +311,6 @@ def _pair(study: RegisteredStudy, draft: _Draft, entry: HistoryEntry) -> Synthet
 
 def _synthetic_id(study: RegisteredStudy, number: int) -> str:
     return f"{study.study_id}_synthetic-{number:04d}"
-
-
-def _cropped(grid: Grid, box: Box) -> Grid:
-    z, y, x = box
-    return grid.cropped((x.start, y.start, z.start), (x.stop - x.start, y.stop - y.start, z.stop - z.start))
 
 
 def _whole_cells(grid: Grid, factor: int) -> Grid:

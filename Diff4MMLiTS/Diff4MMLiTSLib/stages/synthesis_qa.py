@@ -82,7 +82,7 @@ def _check_phase(
         parenchyma = shell if shell.any() else mask
     level = float(np.median(before[parenchyma]))
     texture = compare_texture(after, mask, parenchyma, grid.spacing_zyx_mm)
-    contrast = float(after[mask].mean()) - level
+    contrast = float(np.median(after[mask])) - level
     reasons = []
     if not PLAUSIBLE_HU[0] <= level + contrast <= PLAUSIBLE_HU[1]:
         reasons.append(f"{level + contrast:.0f} HU is no liver tumor")

@@ -60,7 +60,7 @@ def generator_loss(
     pairs = zip(judged[:-1], truth[:-1], strict=True)
     features = torch.stack([functional.l1_loss(one.float(), other.float()) for one, other in pairs]).mean()
     total = weights.adversarial * opinion + weights.feature * features
-    return total, {"adversarial": float(opinion), "features": float(features)}
+    return total, {"adversarial": float(opinion.detach()), "features": float(features.detach())}
 
 
 def discriminator_loss(
@@ -74,9 +74,9 @@ def discriminator_loss(
     on_real = discriminator(real)[-1].float()
     on_fake = discriminator(fake.detach())[-1].float()
     hinge = functional.relu(1 - on_real).mean() + functional.relu(1 + on_fake).mean()
-    numbers = {"real": float(on_real.mean()), "fake": float(on_fake.mean())}
+    numbers = {"real": float(on_real.detach().mean()), "fake": float(on_fake.detach().mean())}
     if weights.r1 <= 0:
         return hinge, numbers
     (slope,) = torch.autograd.grad(on_real.sum(), real, create_graph=True)
     penalty = slope.square().sum(dim=(1, 2, 3, 4)).mean()
-    return hinge + 0.5 * weights.r1 * penalty, numbers | {"r1": float(penalty)}
+    return hinge + 0.5 * weights.r1 * penalty, numbers | {"r1": float(penalty.detach())}

@@ -26,6 +26,8 @@ from ..core.tumor_mask import dilate_mm
 from .datasets import BoolArray, FloatArray, WorkingStudy
 from .patches import crop_patch
 
+PLAUSIBLE_HU = (-20.0, 300.0)
+"""A lesion outside of this range shows fat or bone: a phase in which the capsule lies elsewhere."""
 PRIOR_REACHES = 1.5
 """Shifts are as likely as a Gaussian of so many reaches says: small ones win where the change says nothing."""
 NOISE_SIGMA_MM = 2.0
@@ -115,8 +117,10 @@ def _lesion_patch(
         reach = 0.0 if index == reference else largest_shift_mm
         shift, trust[index] = align_change(change[index], ill.tumor, grid, reach)
         change[index] = _without_noise(np.roll(change[index], shift, axis=(0, 1, 2)), ill.tumor, grid)
+        level_hu = float((normal.phases + change)[index][ill.tumor].mean())
+        trust[index] *= PLAUSIBLE_HU[0] <= level_hu <= PLAUSIBLE_HU[1]
         shifts[index] = np.linalg.norm(np.multiply(shift, grid.spacing_zyx_mm))
-    trust[reference] = presence[reference]
+    trust[reference] = presence[reference]  # the mask was drawn on it
     changed = (normal.phases + change) * presence[:, None, None, None]
     means = {
         name: {phase: float(images[i][ill.tumor].mean()) for i, phase in enumerate(ALL_PHASES) if presence[i]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from Diff4MMLiTSLib.core.enhancement import TumorFamily, family_of
 from Diff4MMLiTSLib.core.phases import ALL_PHASES, Phase
 

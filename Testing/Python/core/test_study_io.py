@@ -88,6 +88,14 @@ def test_history_quality_and_transforms_come_back(a_study, tmp_path):
     assert again.transforms[Phase.AP].TransformPoint((0.0, 0.0, 0.0)) == pytest.approx((1.0, 2.0, 3.0))
 
 
+def test_composites_inside_a_composite_can_be_written(a_study, tmp_path):
+    inner = sitk.CompositeTransform([sitk.TranslationTransform(3, (1.0, 0.0, 0.0)), sitk.ScaleTransform(3, (2.0,) * 3)])
+    nested = sitk.CompositeTransform([sitk.TranslationTransform(3, (0.0, 5.0, 0.0)), inner])
+    write_study(replace(a_study, transforms={Phase.AP: nested}), tmp_path / "s")
+    found = read_registered(tmp_path / "s").transforms[Phase.AP]
+    assert found.TransformPoint((1.0, 1.0, 1.0)) == pytest.approx(nested.TransformPoint((1.0, 1.0, 1.0)))
+
+
 def test_free_of_tumor_and_unknown_are_told_apart(a_study, tmp_path):
     write_study(replace(a_study, tumor=TUMOR_FREE), tmp_path / "free")
     write_study(replace(a_study, tumor=None), tmp_path / "unknown")

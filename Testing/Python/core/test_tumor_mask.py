@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import ndimage
+
 from conftest import ball
 from Diff4MMLiTSLib.core.config import TumorMaskConfig
 from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.core.grid import Grid
 from Diff4MMLiTSLib.core.tumor_mask import dilate_mm, draw_tumors, inpainting_mask
-from scipy import ndimage
 
 GRID = Grid((50, 50, 25), (2.0, 2.0, 4.0))
 
@@ -33,7 +34,7 @@ def test_dilation_is_a_ball_in_millimeters_on_an_anisotropic_flipped_grid(a_grid
 
 
 def test_the_inpainting_mask_covers_the_dilated_tumor_in_the_liver_and_all_of_the_tumor(liver):
-    tumor = ball(GRID, GRID.center_mm + [40.0, 0.0, 0.0], 8.0)  # reaches beyond the liver
+    tumor = ball(GRID, np.add(GRID.center_mm, (40.0, 0.0, 0.0)), 8.0)  # reaches beyond the liver
     region = inpainting_mask(tumor, liver, GRID, margin_mm=6.0, rim_mm=0.0)
     assert not (tumor & ~region).any()
     assert not (dilate_mm(tumor, GRID, 6.0) & liver & ~region).any()
@@ -44,7 +45,7 @@ def test_the_inpainting_mask_covers_the_dilated_tumor_in_the_liver_and_all_of_th
 def test_tumors_lie_in_the_liver_apart_from_obstacles_and_each_other(liver, seed):
     vessel = ball(GRID, GRID.center_mm, 8.0)
     drawn = draw(liver, seed, vessel, tumors=3, diameter_mm=(12.0, 20.0), gap_mm=4.0)
-    labels, count = ndimage.label(dilate_mm(drawn.mask, GRID, 1.9))
+    _, count = ndimage.label(dilate_mm(drawn.mask, GRID, 1.9))
     assert count == len(drawn.shapes) == 3
     assert not (drawn.mask & ~liver).any()
     assert not (drawn.mask & vessel).any()
@@ -63,7 +64,7 @@ def test_the_size_is_the_one_that_was_asked_for_on_any_grid(liver):
 
 
 def test_the_center_is_the_one_that_was_asked_for(liver):
-    center = GRID.center_mm + [10.0, -6.0, 8.0]
+    center = np.add(GRID.center_mm, (10.0, -6.0, 8.0))
     drawn = draw(liver, center_mm=tuple(center), diameter_mm=(20.0, 20.0))
     index = np.argwhere(drawn.mask).mean(axis=0)[::-1]
     assert np.linalg.norm(GRID.to_world(index) - center) < 4.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from Diff4MMLiTSLib.core.config import AutoencoderNetwork
 from Diff4MMLiTSLib.nets.autoencoder import Autoencoder, codebook_health
 

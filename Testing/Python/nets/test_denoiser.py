@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+
 from Diff4MMLiTSLib.core.config import DenoiserNetwork
 from Diff4MMLiTSLib.core.enhancement import TumorFamily
 from Diff4MMLiTSLib.nets.denoiser import FAMILY_COUNT, Denoiser, denoiser_condition, soft_occupancy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import diffusers
 import pytest
 import torch
+
 from Diff4MMLiTSLib.core.config import DiffusionConfig, Prediction, Sampler
 from Diff4MMLiTSLib.nets import diffusion
 from Diff4MMLiTSLib.nets.diffusion import add_noise, alpha_bars, sample, training_target
@@ -29,7 +30,7 @@ def gaussian_denoiser(config):
     return predict
 
 
-def sampled(sampler, config=DiffusionConfig()):
+def sampled(sampler, config):
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((2, 8000), generator=generator)
     denoiser = gaussian_denoiser(config)
@@ -44,7 +45,9 @@ def is_the_gaussian(values):
 @pytest.mark.parametrize("prediction", Prediction)
 @pytest.mark.parametrize("schedule", ["squaredcos_cap_v2", "scaled_linear"])
 def test_a_perfect_denoiser_gives_the_mean_and_deviation_of_its_gaussian(sampler, prediction, schedule):
-    config = DiffusionConfig(prediction=prediction, schedule=schedule, zero_terminal_snr=prediction is not Prediction.NOISE)
+    config = DiffusionConfig(
+        prediction=prediction, schedule=schedule, zero_terminal_snr=prediction is not Prediction.NOISE
+    )
     assert is_the_gaussian(sampled(sampler, config))
 
 
@@ -52,7 +55,7 @@ def test_a_perfect_denoiser_gives_the_mean_and_deviation_of_its_gaussian(sampler
 def test_clipping_would_be_caught(monkeypatch, name):
     original = getattr(diffusers, name)
     monkeypatch.setattr(diffusion, name, lambda **settings: original(**settings | {"clip_sample": True}))
-    assert not is_the_gaussian(sampled(Sampler.DDIM if name == "DDIMScheduler" else Sampler.DDPM))
+    assert not is_the_gaussian(sampled(Sampler.DDIM if name == "DDIMScheduler" else Sampler.DDPM, DiffusionConfig()))
 
 
 def test_the_last_timestep_is_pure_noise():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from Diff4MMLiTSLib.core.config import InpainterNetwork
 from Diff4MMLiTSLib.nets.inpainter import Inpainter
 
@@ -49,4 +50,3 @@ def test_missing_phases_are_neither_used_nor_made(network, patch):
     one, other = fill(network, patch, (1, 1, 0, 1)), fill(network, patch | {"images": images}, (1, 1, 0, 1))
     assert torch.equal(one, other)
     assert not one[:, 2].any()
-

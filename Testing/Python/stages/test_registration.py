@@ -25,7 +25,9 @@ STRAIGHT = Grid((84, 66, 56), (3.0, 3.0, 3.0), (-126.0, -99.0, -84.0))
 
 def world_of(grid: Grid) -> np.ndarray:
     """World positions of all voxels, (Z, Y, X, 3)."""
-    return grid.to_world(np.stack(np.meshgrid(*map(np.arange, grid.size), indexing="ij"), axis=-1)).transpose(2, 1, 0, 3)
+    return grid.to_world(np.stack(np.meshgrid(*map(np.arange, grid.size), indexing="ij"), axis=-1)).transpose(
+        2, 1, 0, 3
+    )
 
 
 def a_ct(grid: Grid, patient: int = 0) -> tuple[Volume, Mask]:
@@ -104,7 +106,9 @@ def test_the_transform_survives_its_file(registered, tmp_path):
     sitk.WriteTransform(registered.transforms[Phase.AP], str(tmp_path / "AP_to_PVP.h5"))
     again = sitk.ReadTransform(str(tmp_path / "AP_to_PVP.h5"))
     for point in ((-35.0, 0.0, 0.0), (-60.0, 20.0, 10.0), (300.0, 0.0, 0.0)):
-        assert np.allclose(again.TransformPoint(point), registered.transforms[Phase.AP].TransformPoint(point), atol=1e-6)
+        assert np.allclose(
+            again.TransformPoint(point), registered.transforms[Phase.AP].TransformPoint(point), atol=1e-6
+        )
 
 
 def test_far_from_the_liver_the_transform_is_rigid(registered):

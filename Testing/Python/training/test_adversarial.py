@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from Diff4MMLiTSLib.training.adversarial import AdversarialWeights, discriminator_loss, generator_loss, spectral_loss
 from torch import nn
+
+from Diff4MMLiTSLib.training.adversarial import AdversarialWeights, discriminator_loss, generator_loss, spectral_loss
 
 
 class Judge(nn.Module):

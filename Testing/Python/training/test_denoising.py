@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from working_studies import working_study
+
 from Diff4MMLiTSLib.core.config import (
     AutoencoderNetwork,
     DenoiserNetwork,
@@ -19,7 +21,6 @@ from Diff4MMLiTSLib.nets.autoencoder import Autoencoder
 from Diff4MMLiTSLib.training.denoising import denoiser_task
 from Diff4MMLiTSLib.training.pairs import TumorPair
 from Diff4MMLiTSLib.training.trainer import train
-from working_studies import working_study
 
 LATENTS = DiffusionConfig(prediction=Prediction.LATENTS)
 
@@ -29,7 +30,9 @@ def config(steps=1, **settings):
         patch=(16, 16, 16),
         learning_rate=3e-3,
         **settings,
-        network=DenoiserNetwork(channels=(16, 16), attention=(False, False), residual_blocks=1, groups=4, diffusion=LATENTS),
+        network=DenoiserNetwork(
+            channels=(16, 16), attention=(False, False), residual_blocks=1, groups=4, diffusion=LATENTS
+        ),
         loop=TrainLoopConfig(steps=steps, batch_size=1, validate_every=0, ema_decay=0.9, clip_norm=1.0),
     )
 
@@ -73,7 +76,5 @@ def test_the_denoiser_overfits_one_lesion(autoencoder, tmp_path):
     task = task_of(autoencoder, settings)
     with torch.no_grad():
         before = task.validate()["error"]
-    result = train(
-        task, config=settings.loop, run=tmp_path / "run", resume=False, device="cpu", progress=silent()
-    )
+    result = train(task, config=settings.loop, run=tmp_path / "run", resume=False, device="cpu", progress=silent())
     assert result.metrics["error"] < 0.4 * before

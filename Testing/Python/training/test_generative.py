@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from working_studies import GRID, LIVER_HU, working_study
+
 from Diff4MMLiTSLib.core.config import (
     AutoencoderNetwork,
     AutoencoderTrainConfig,
@@ -19,7 +21,6 @@ from Diff4MMLiTSLib.core.progress import silent
 from Diff4MMLiTSLib.core.tumor_mask import dilate_mm
 from Diff4MMLiTSLib.training.generative import autoencoder_task, inpainter_item, inpainter_task
 from Diff4MMLiTSLib.training.trainer import train
-from working_studies import GRID, LIVER_HU, working_study
 
 SHARED = {"spacing_mm": 3.0, "patch": (16, 16, 16), "learning_rate": 5e-3, "gain": 0.0, "offset_hu": 0.0}
 JUDGE = DiscriminatorNetwork(channels=4, layers=1)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from working_studies import LIVER_HU, TUMOR_HU, working_study
+
 from Diff4MMLiTSLib.core.enhancement import TumorFamily
 from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.core.grid import Grid
 from Diff4MMLiTSLib.training.pairs import TumorPair, lesion_patches
-from working_studies import LIVER_HU, TUMOR_HU, working_study
 
 
 def patch_of(shift_mm=0.0, reach_mm=9.0):
@@ -38,6 +39,15 @@ def test_a_displaced_tumor_is_moved_onto_its_mask():
 
 def test_a_tumor_that_fits_nowhere_counts_little():
     assert patch_of(shift_mm=15.0, reach_mm=3.0).trust[1] < 0.5 < patch_of().trust[1]
+
+
+def test_a_lesion_of_fat_is_a_displaced_capsule_and_counts_nothing():
+    study = working_study(0)
+    study.phases[1][study.tumor] = -90
+    pair = TumorPair(study, working_study(1, with_tumor=False))
+    (patch,) = lesion_patches([pair], (16, 16, 16), largest_shift_mm=3.0)
+    assert patch.trust[1] == 0
+    assert patch.trust[2] == 1
 
 
 def test_the_change_has_less_noise_than_the_images():

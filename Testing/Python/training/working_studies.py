@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from conftest import ball
 from Diff4MMLiTSLib.core.grid import Grid
 from Diff4MMLiTSLib.training.datasets import WorkingStudy
@@ -19,7 +20,8 @@ def working_study(seed: int = 0, *, with_tumor: bool = True, radius_mm: float = 
     tumor = ball(GRID, GRID.center_mm, radius_mm)
     phases = np.empty((4, *GRID.shape), dtype=np.float32)
     for index in range(4):
-        seen = ball(GRID, GRID.center_mm + [shift_mm * (index == 1), 0, 0], radius_mm) if with_tumor else ~liver & liver
+        center = np.add(GRID.center_mm, (shift_mm * (index == 1), 0.0, 0.0))
+        seen = ball(GRID, center, radius_mm if with_tumor else 0.0)
         phases[index] = np.where(seen, TUMOR_HU[index], np.where(liver, LIVER_HU[index], -100))
     phases += rng.normal(0, 6, phases.shape).astype(np.float32)
     shown = tumor if with_tumor else np.zeros_like(tumor)

@@ -21,6 +21,7 @@ from Diff4MMLiTSLib.phantom.scanner import Preset, Sampling
 
 COARSE = Sampling(5.0, (5.0, 5.6), None, (5.0,), (5.0, 6.0), (10.0, 20.0))
 SEEDS = (2, 7, 12, 15, 1003)
+"""Patients of different size, liver and tumors; all have at least one tumor."""
 
 
 @cache
@@ -135,10 +136,9 @@ def test_phases_enhance_as_the_literature_says() -> None:
 
 def test_the_shifted_variant_differs_measurably() -> None:
     standard, shifted = a_phantom(2), a_phantom(2, Variant.SHIFTED)
-    assert np.array_equal(standard.study.liver.array.sum() > 0, True)
     noise = [
         (part.study.reference.array.astype(float) - part.normal[Phase.PVP].array)[part.study.liver.array].std()
-        for part in (a_phantom(2, healthy=True), a_phantom(2, Variant.SHIFTED, healthy=True))
+        for part in (standard, shifted)
     ]
     assert noise[1] < 0.8 * noise[0] or noise[1] > 1.15 * noise[0]
     assert not np.array_equal(standard.normal[Phase.PVP].array, shifted.normal[Phase.PVP].array)

@@ -1,0 +1,144 @@
+"""Stage 2 changes the region to fill and nothing else, and says how well it did."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import ball
+from Diff4MMLiTSLib.core.config import InpaintConfig, InpainterNetwork, ModelCard, ModelKind
+from Diff4MMLiTSLib.core.errors import InputError, MissingError
+from Diff4MMLiTSLib.core.grid import Volume
+from Diff4MMLiTSLib.core.phases import Phase
+from Diff4MMLiTSLib.core.progress import silent
+from Diff4MMLiTSLib.core.study import TUMOR_FREE, PhaseQA, StageQA, Verdict
+from Diff4MMLiTSLib.core.tumor_mask import dilate_mm
+from Diff4MMLiTSLib.nets.inpainter import Inpainter
+from Diff4MMLiTSLib.stages.inpainting import NormalCTGenerator
+from Diff4MMLiTSLib.stages.inpainting_qa import check_fill
+from Diff4MMLiTSLib.training.checkpoint import save_model
+
+NETWORK = InpainterNetwork(channels=4, downsamplings=1, blocks=1, global_ratio=0.5)
+CARD = ModelCard(
+    kind=ModelKind.INPAINTER,
+    name="tiny",
+    spacing_mm=2.0,
+    window_hu=(-175.0, 400.0),
+    networks={"inpainter": NETWORK.model_dump(mode="json")},
+    seed=0,
+)
+
+
+def network():
+    torch.manual_seed(0)
+    return Inpainter(NETWORK)
+
+
+@pytest.fixture(scope="module")
+def generator():
+    return NormalCTGenerator(network(), CARD, "0" * 64)
+
+
+def inpaint(generator, study, seed=0, **settings):
+    config = InpaintConfig(**{"margin_mm": 3.0} | settings)
+    return generator.inpaint(study, config=config, rng=np.random.default_rng(seed), progress=silent())
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_voxels_outside_the_mask_are_bit_identical_in_every_phase(generator, a_study, dtype):
+    phases = {phase: Volume(volume.array.astype(dtype), volume.grid) for phase, volume in a_study.phases.items()}
+    normal = inpaint(generator, replace(a_study, phases=phases))
+    outside = ~normal.inpainting_mask.array
+    assert normal.study.is_tumor_free
+    for phase, volume in phases.items():
+        after = normal.study.phases[phase].array
+        assert after.dtype == dtype
+        assert np.array_equal(after[outside], volume.array[outside])
+
+
+def test_the_mask_covers_the_tumor_dilated_by_the_margin_on_an_anisotropic_grid(generator, a_study):
+    region = inpaint(generator, a_study, margin_mm=6.0).inpainting_mask.array
+    wanted = dilate_mm(a_study.tumor_mask.array, a_study.grid, 6.0) & a_study.liver.array
+    assert not (wanted & ~region).any()
+
+
+def test_even_an_untrained_network_fills_with_the_parenchyma_and_its_noise(generator, a_study):
+    normal = inpaint(generator, a_study)
+    tumor = a_study.tumor_mask.array
+    for phase, level_hu in ((Phase.AP, 78), (Phase.PVP, 118)):
+        filled = normal.study.phases[phase].array[tumor]
+        assert abs(np.median(filled) - level_hu) < 8
+        assert 5 < filled.std() < 16
+    assert normal.study.qa["inpaint"].phases[Phase.AP].measures["std_ratio"] == pytest.approx(1.0, abs=0.35)
+
+
+def test_the_tumor_leaves_no_trace_in_the_fill(generator, a_study):
+    brighter = {
+        phase: Volume(np.where(a_study.tumor_mask.array, 300, volume.array).astype(np.int16), a_study.grid)
+        for phase, volume in a_study.phases.items()
+    }
+    one, other = inpaint(generator, a_study), inpaint(generator, replace(a_study, phases=brighter))
+    for phase in one.study.phases:
+        assert np.abs(one.study.phases[phase].array - other.study.phases[phase].array).max() <= 1
+
+
+def test_the_same_seed_gives_the_same_fill_and_the_step_can_be_repeated(generator, a_study):
+    one, again, other = (inpaint(generator, a_study, seed).study for seed in (1, 1, 2))
+    assert np.array_equal(one.reference.array, again.reference.array)
+    assert not np.array_equal(one.reference.array, other.reference.array)
+    entry = one.history[-1]
+    assert entry.stage == "inpaint"
+    assert entry.config["margin_mm"] == 3.0
+    assert entry.models == {"tiny": "0" * 64}
+
+
+def test_a_region_larger_than_the_window_is_filled_in_parts(generator, a_study):
+    whole, parts = inpaint(generator, a_study), inpaint(generator, a_study, window=16)
+    tumor = a_study.tumor_mask.array
+    assert np.abs(np.subtract(whole.study.reference.array, parts.study.reference.array, dtype=int)[tumor]).max() < 8
+
+
+def test_a_study_free_of_tumor_comes_back_as_it_is(generator, a_study):
+    free = replace(a_study, tumor=TUMOR_FREE)
+    assert inpaint(generator, free).study is free
+
+
+@pytest.mark.parametrize(("missing", "words"), [("tumor", "where its tumors are"), ("liver", "no liver mask")])
+def test_without_tumor_or_liver_knowledge_a_study_is_refused(generator, a_study, missing, words):
+    with pytest.raises(InputError, match=words):
+        inpaint(generator, replace(a_study, **{missing: None}))
+
+
+def test_phases_that_registration_rejected_are_left_out_with_a_reason(generator, a_study):
+    judged = StageQA(Verdict.REVIEW, 1.0, phases={Phase.AP: PhaseQA(Verdict.REJECT)})
+    study = inpaint(generator, replace(a_study, qa={"register": judged})).study
+    assert set(study.phases) == {Phase.PVP}
+    assert "AP was left out" in study.qa["inpaint"].reasons[0]
+
+
+def test_a_lesion_left_behind_is_rejected_by_the_quality_check(a_study):
+    grid = a_study.grid
+    region = ball(grid, grid.center_mm, 8.0)
+    level = np.random.default_rng(0).normal(118, 8, grid.shape)
+    phases = {
+        Phase.PVP: Volume((level - 45 * region).astype(np.float32), grid),
+        Phase.AP: Volume(level.astype(np.float32), grid),
+    }
+    quality = check_fill(phases, region, a_study.liver.array, rejected=())
+    assert quality.phases[Phase.PVP].verdict is Verdict.REJECT
+    assert quality.phases[Phase.AP].verdict is Verdict.PASS
+    assert quality.verdict is Verdict.REJECT
+
+
+def test_a_saved_model_fills_alike_and_one_that_does_not_fit_is_refused(generator, a_study, tmp_path):
+    weights = generator.network.state_dict()
+    save_model(tmp_path / "model", CARD, {"inpainter": weights})
+    loaded = inpaint(NormalCTGenerator.load(tmp_path / "model"), a_study).study
+    assert np.array_equal(loaded.reference.array, inpaint(generator, a_study).study.reference.array)
+    wider = CARD.model_copy(update={"networks": {"inpainter": {**CARD.networks["inpainter"], "channels": 8}}})
+    save_model(tmp_path / "other", wider, {"inpainter": weights})
+    with pytest.raises(MissingError, match="do not fit"):
+        NormalCTGenerator.load(tmp_path / "other")

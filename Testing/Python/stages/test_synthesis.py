@@ -1,0 +1,205 @@
+"""Stage 3 puts tumors into livers, marks what it made, and leaves every other voxel alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import ball
+from Diff4MMLiTSLib.core.config import (
+    AutoencoderNetwork,
+    DenoiserNetwork,
+    DiffusionConfig,
+    ModelCard,
+    ModelKind,
+    Prediction,
+    Sampler,
+    SynthesizeConfig,
+    TumorMaskConfig,
+)
+from Diff4MMLiTSLib.core.enhancement import TumorFamily
+from Diff4MMLiTSLib.core.errors import InputError, MissingError
+from Diff4MMLiTSLib.core.grid import Volume
+from Diff4MMLiTSLib.core.images import is_marked_synthetic
+from Diff4MMLiTSLib.core.phases import Phase
+from Diff4MMLiTSLib.core.progress import silent
+from Diff4MMLiTSLib.core.study import TUMOR_FREE, Mask, MaskSource, NormalStudy, Verdict
+from Diff4MMLiTSLib.core.study_io import write_pair
+from Diff4MMLiTSLib.core.tumor_mask import distance_mm
+from Diff4MMLiTSLib.nets.autoencoder import Autoencoder
+from Diff4MMLiTSLib.nets.denoiser import Denoiser
+from Diff4MMLiTSLib.stages.synthesis import MultimodalCTSynthesizer
+from Diff4MMLiTSLib.stages.synthesis_qa import check_pair
+from Diff4MMLiTSLib.training.checkpoint import save_model
+
+AUTOENCODER = AutoencoderNetwork(channels=(4,), residual_layers=1, latent_channels=2, codes=8)
+DENOISER = DenoiserNetwork(
+    channels=(8, 8),
+    attention=(False, False),
+    residual_blocks=1,
+    groups=4,
+    diffusion=DiffusionConfig(prediction=Prediction.LATENTS),
+)
+CARD = ModelCard(
+    kind=ModelKind.SYNTHESIZER,
+    name="tiny",
+    spacing_mm=2.0,
+    window_hu=(-175.0, 400.0),
+    networks={"autoencoder": AUTOENCODER.model_dump(mode="json"), "denoiser": DENOISER.model_dump(mode="json")},
+    seed=0,
+)
+
+
+def networks():
+    """Return networks of which the denoiser says "darker by 40 HU" wherever it is asked, with some noise."""
+    torch.manual_seed(0)
+    autoencoder, denoiser = Autoencoder(AUTOENCODER), Denoiser(DENOISER, AUTOENCODER.latent_channels)
+    for parameter in autoencoder.vqvae.parameters():
+        parameter.requires_grad_(False).zero_()  # what is left is the coarse image
+    for parameter in denoiser.network.out.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    denoiser.network.out[-1].conv.bias.requires_grad_(False).copy_(torch.tensor([-1.0, 0.0] * 4))
+    denoiser.set_latent_scale(torch.zeros(2), torch.ones(2), torch.tensor([4 * 40 / 287.5, 0.1]))
+    return autoencoder, denoiser
+
+
+@pytest.fixture(scope="module")
+def synthesizer():
+    return MultimodalCTSynthesizer(*networks(), CARD, "0" * 64)
+
+
+@pytest.fixture
+def a_normal_study(a_study):
+    rng = np.random.default_rng(6)
+    phases = {}
+    for phase, level_hu in ((Phase.AP, 78), (Phase.PVP, 118)):
+        values = np.where(a_study.liver.array, level_hu, -100) + rng.normal(0, 10, a_study.grid.shape)
+        phases[phase] = Volume(np.rint(values).astype(np.int16), a_study.grid)
+    return NormalStudy(replace(a_study, phases=phases, tumor=TUMOR_FREE))
+
+
+def settings(**values):
+    tumor = TumorMaskConfig(diameter_mm=(10.0, 12.0))
+    return SynthesizeConfig(**{"steps": 2, "band_mm": 4.0, "redraws": 1, "tumor": tumor} | values)
+
+
+def synthesize(synthesizer, normal, seed=0, tumor=None, **values):
+    rng = np.random.default_rng(seed)
+    return synthesizer.synthesize(normal, tumor=tumor, config=settings(**values), rng=rng, progress=silent())
+
+
+def mask_at(study, offset_mm, radius_mm):
+    array = ball(study.grid, study.grid.center_mm + offset_mm, radius_mm)
+    return Mask(Volume(array.astype(np.uint8), study.grid), MaskSource.ANNOTATION)
+
+
+@pytest.mark.parametrize("band_mm", [4.0, 12.0])
+def test_voxels_beyond_the_band_are_bit_identical(synthesizer, a_normal_study, band_mm):
+    pair = synthesize(synthesizer, a_normal_study, band_mm=band_mm).study
+    beyond = distance_mm(pair.tumor_mask.array, pair.grid, 30.0) > band_mm
+    for phase, volume in a_normal_study.study.phases.items():
+        assert pair.phases[phase].array.dtype == volume.array.dtype
+        assert np.array_equal(pair.phases[phase].array[beyond], volume.array[beyond])
+        assert not np.array_equal(pair.phases[phase].array, volume.array)
+
+
+def test_the_mask_lies_in_the_liver_on_the_grid_of_the_study(synthesizer, a_normal_study):
+    pair = synthesize(synthesizer, a_normal_study).study
+    assert pair.tumor_mask.array.any()
+    assert not (pair.tumor_mask.array & ~pair.liver.array).any()
+    assert pair.tumor_mask.volume.grid.same_as(a_normal_study.study.grid)
+    assert pair.tumor_mask.source is MaskSource.SYNTHETIC
+
+
+def test_the_tumor_is_where_the_mask_is_and_keeps_the_noise_of_the_patient(synthesizer, a_normal_study):
+    tumor = mask_at(a_normal_study.study, [0.0, 0.0, 0.0], 8.0)
+    pair = synthesize(synthesizer, a_normal_study, tumor=tumor).study
+    before = np.asarray(a_normal_study.study.reference.array, dtype=float)
+    change = pair.reference.array - before
+    assert change[tumor.array].mean() == pytest.approx(-40, abs=10)
+    assert np.corrcoef(pair.reference.array[tumor.array], before[tumor.array])[0, 1] > 0.8
+
+
+def test_the_same_seed_gives_the_same_pair(synthesizer, a_normal_study):
+    one, again, other = (synthesize(synthesizer, a_normal_study, seed).study for seed in (1, 1, 2))
+    for phase in one.phases:
+        assert np.array_equal(one.phases[phase].array, again.phases[phase].array)
+    assert np.array_equal(one.tumor_mask.array, again.tumor_mask.array)
+    assert not np.array_equal(one.tumor_mask.array, other.tumor_mask.array)
+
+
+@pytest.mark.parametrize("sampler", Sampler)
+def test_every_sampler_works(synthesizer, a_normal_study, sampler):
+    pair = synthesize(synthesizer, a_normal_study, sampler=sampler, steps=5).study
+    assert abs(pair.qa["synthesize"].phases[Phase.PVP].measures["contrast_hu"]) < 100
+
+
+def test_what_was_made_is_marked_and_can_be_repeated(synthesizer, a_normal_study, tmp_path):
+    pair = synthesize(synthesizer, a_normal_study)
+    entry = pair.study.history[-1]
+    assert pair.study.study_id == "study 1 ü_synthetic-0001"
+    assert (entry.stage, entry.config["source_study"]) == ("synthesize", "study 1 ü")
+    assert entry.config["drawn_tumors"][0]["center_mm"]
+    assert entry.seed is not None
+    write_pair(pair, tmp_path / "pair")
+    assert is_marked_synthetic(tmp_path / "pair" / "PVP.nrrd")
+
+
+def test_pairs_of_one_study_differ_and_are_numbered(synthesizer, a_normal_study):
+    rng = np.random.default_rng(0)
+    pairs = synthesizer.synthesize_pairs(a_normal_study, 2, config=settings(), rng=rng, progress=silent())
+    first, second = (pair.study for pair in pairs)
+    assert [first.study_id[-4:], second.study_id[-4:]] == ["0001", "0002"]
+    assert not np.array_equal(first.tumor_mask.array, second.tumor_mask.array)
+
+
+def test_a_given_mask_is_cut_to_the_liver_and_refused_outside(synthesizer, a_normal_study):
+    study = a_normal_study.study
+    pair = synthesize(synthesizer, a_normal_study, tumor=mask_at(study, [12.0, 0.0, 0.0], 5.0)).study
+    assert not (pair.tumor_mask.array & ~study.liver.array).any()
+    with pytest.raises(InputError, match="of the tumor mask lies in the liver"):
+        synthesize(synthesizer, a_normal_study, tumor=mask_at(study, [16.0, 0.0, 0.0], 4.0))
+
+
+def test_a_study_without_liver_is_refused(synthesizer, a_normal_study):
+    blind = NormalStudy(replace(a_normal_study.study, liver=None))
+    with pytest.raises(InputError, match="no liver mask"):
+        synthesize(synthesizer, blind)
+
+
+def test_draws_that_fail_are_repeated_and_counted(synthesizer, a_normal_study):
+    pair = synthesize(synthesizer, a_normal_study, family=TumorFamily.CYST, redraws=2).study
+    quality = pair.qa["synthesize"]
+    assert quality.measures["rejected_draws"] == 2.0
+    assert any("not like cyst" in reason for reason in quality.reasons)
+
+
+@pytest.mark.parametrize(("contrast_hu", "verdict"), [(-40, Verdict.PASS), (2, Verdict.REJECT), (400, Verdict.REVIEW)])
+def test_the_gate_wants_a_tumor_that_is_seen_and_plausible(a_normal_study, contrast_hu, verdict):
+    study = a_normal_study.study
+    mask = mask_at(study, [0.0, 0.0, 0.0], 6.0).array
+    grown = {p: Volume((v.array + contrast_hu * mask).astype(np.int16), v.grid) for p, v in study.phases.items()}
+    assert check_pair(study.phases, grown, mask, study.liver.array, family=None).verdict is verdict
+
+
+def test_a_flat_tumor_does_not_pass(a_normal_study):
+    study = a_normal_study.study
+    mask = mask_at(study, [0.0, 0.0, 0.0], 6.0).array
+    grown = {p: Volume(np.where(mask, 60, v.array).astype(np.int16), v.grid) for p, v in study.phases.items()}
+    quality = check_pair(study.phases, grown, mask, study.liver.array, family=None)
+    assert any("flat" in reason for reason in quality.reasons)
+
+
+def test_a_saved_model_makes_the_same_pair_and_one_that_does_not_fit_is_refused(synthesizer, a_normal_study, tmp_path):
+    weights = {"autoencoder": synthesizer.autoencoder.state_dict(), "denoiser": synthesizer.denoiser.state_dict()}
+    save_model(tmp_path / "model", CARD, weights)
+    loaded = MultimodalCTSynthesizer.load(tmp_path / "model")
+    one, other = (synthesize(which, a_normal_study).study for which in (loaded, synthesizer))
+    assert np.array_equal(one.reference.array, other.reference.array)
+    changed = {**CARD.networks, "autoencoder": {**CARD.networks["autoencoder"], "latent_channels": 3}}
+    save_model(tmp_path / "other", CARD.model_copy(update={"networks": changed}), weights)
+    with pytest.raises(MissingError, match="do not fit"):
+        MultimodalCTSynthesizer.load(tmp_path / "other")
