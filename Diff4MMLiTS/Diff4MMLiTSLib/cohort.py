@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .core.errors import CanceledError, Diff4MMLiTSError, InputError, MissingError, explain
-from .core.files import exists_error
 from .core.progress import Progress, silent
 from .core.study_io import STUDY_FILE, find_studies
 from .phantom.generator import Variant, make_phantom, phantom_id, write_phantom
@@ -105,13 +104,11 @@ def process_cohort(
         workers: Where studies are made; this process when absent.
 
     Raises:
-        InputError: The output of a single job exists; or, for a single job, whatever ``work`` raised.
+        Diff4MMLiTSError: For a single job, whatever ``work`` raised.
         MissingError: Several processes are asked for and Dask is not installed.
         CanceledError: The user asked to stop; finished studies stay.
     """
     done = {job.target.name for job in jobs if not force and job.target.exists()}
-    if len(jobs) == 1 and done:
-        raise exists_error(jobs[0].target)
     todo = [job for job in jobs if job.target.name not in done]
     workers = workers or Workers()
     if len(todo) > 1 and (workers.count > 1 or workers.scheduler):

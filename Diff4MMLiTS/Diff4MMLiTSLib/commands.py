@@ -14,6 +14,7 @@ from .core.phases import ALL_PHASES, Phase, parse_phase
 from .core.progress import Progress
 
 if TYPE_CHECKING:
+    from .cohort import CohortResult
     from .core.config import Settings
     from .pipeline import RunOptions
 
@@ -137,7 +138,6 @@ def _register_arguments(parser: ArgumentParser) -> None:
 
 
 def _register(options: Namespace, progress: Progress) -> Path:
-    from .cohort import raise_failures
     from .core.config import Method, RegisterConfig
     from .pipeline import register_cohort
 
@@ -152,8 +152,7 @@ def _register(options: Namespace, progress: Progress) -> Path:
         liver_model=options.liver_model,
         progress=progress,
     )
-    raise_failures(result)
-    return Path(options.out)
+    return _finished(result, options)
 
 
 def _inpaint_arguments(parser: ArgumentParser) -> None:
@@ -163,17 +162,16 @@ def _inpaint_arguments(parser: ArgumentParser) -> None:
 
 
 def _inpaint(options: Namespace, progress: Progress) -> Path:
-    from .cohort import raise_failures
     from .core.config import InpaintConfig
     from .pipeline import inpaint_cohort
 
     assignments = [f"margin_mm={options.margin_mm}"] if options.margin_mm is not None else []
     config = _config(InpaintConfig, options, assignments)
     run = _run_options(options)
-    raise_failures(
-        inpaint_cohort(options.source, options.out, model=options.model, config=config, options=run, progress=progress)
+    result = inpaint_cohort(
+        options.source, options.out, model=options.model, config=config, options=run, progress=progress
     )
-    return Path(options.out)
+    return _finished(result, options)
 
 
 def _synthesize_arguments(parser: ArgumentParser) -> None:
@@ -190,7 +188,6 @@ def _synthesize_arguments(parser: ArgumentParser) -> None:
 
 
 def _synthesize(options: Namespace, progress: Progress) -> Path:
-    from .cohort import raise_failures
     from .core.config import SynthesizeConfig
     from .pipeline import synthesize_cohort
 
@@ -214,8 +211,7 @@ def _synthesize(options: Namespace, progress: Progress) -> Path:
         mask=options.mask,
         progress=progress,
     )
-    raise_failures(result)
-    return Path(options.out)
+    return _finished(result, options)
 
 
 def _segment_arguments(parser: ArgumentParser) -> None:
@@ -225,16 +221,15 @@ def _segment_arguments(parser: ArgumentParser) -> None:
 
 
 def _segment(options: Namespace, progress: Progress) -> Path:
-    from .cohort import raise_failures
     from .core.config import SegmentConfig
     from .pipeline import segment_cohort
 
     config = _config(SegmentConfig, options, ["probability=true"] if options.probability else [])
     run = _run_options(options)
-    raise_failures(
-        segment_cohort(options.source, options.out, model=options.model, config=config, options=run, progress=progress)
+    result = segment_cohort(
+        options.source, options.out, model=options.model, config=config, options=run, progress=progress
     )
-    return Path(options.out)
+    return _finished(result, options)
 
 
 def _train_arguments(parser: ArgumentParser) -> None:
@@ -344,6 +339,18 @@ def _config(kind: type[SettingsT], options: Namespace, last: list[str] | None = 
     from .core.config import load_config
 
     return load_config(kind, options.config, [*options.assignments, *(last or [])])
+
+
+def _finished(result: CohortResult, options: Namespace) -> Path:
+    """Return the output folder, once nothing failed and a single study was not there before."""
+    from .cohort import raise_failures
+    from .core.files import exists_error
+    from .core.study_io import STUDY_FILE
+
+    raise_failures(result)
+    if not result.written and (options.source / STUDY_FILE).is_file():
+        raise exists_error(options.out / result.skipped[0])
+    return Path(options.out)
 
 
 def _run_options(options: Namespace) -> RunOptions:

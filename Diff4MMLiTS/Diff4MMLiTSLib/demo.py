@@ -9,13 +9,15 @@ for annotations.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 
-from .cohort import jobs_of, make_phantoms, process_cohort, raise_failures
+from .cohort import Workers, jobs_of, make_phantoms, process_cohort, raise_failures
 from .core.config import DemoConfig, ModelCard, ModelKind, SegmentConfig
 from .core.files import exists_error, new_file
 from .core.progress import Progress
@@ -33,6 +35,7 @@ from .training.datasets import FIRST_HELD_OUT_SEED
 from .training.segmenter_task import NETWORK, fresh_segmenter
 
 THRESHOLD, UNTRAINED, REAL, BOTH = "threshold", "untrained", "real", "real_and_synthetic"
+MOST_PROCESSES = 8
 PARTS = {
     "phantoms": 0.12,
     "register": 0.12,
@@ -86,8 +89,9 @@ def run_demo(out: Path, *, config: DemoConfig, device: str, seed: int, progress:
         raise exists_error(report)
     clock = _Clock(progress)
     trainer = Trainer(config.recipe, find_device(device), resume=True)
-    options = RunOptions(device=device, seed=seed)
+    options = RunOptions(device=device, seed=seed, workers=Workers(_processes()))
     folders = _make_cohorts(out, config, options, clock)
+    options = replace(options, workers=Workers())  # the networks use all processors by themselves
     _make_synthetic(folders, trainer, options, clock)
     evaluations = _compare_segmenters(folders, trainer, options, clock)
     with clock.part("report"):
@@ -205,6 +209,11 @@ def _segment_by_threshold(source: Path, out: Path, progress: Progress) -> None:
             force=False,
             progress=progress,
         )
+
+
+def _processes() -> int:
+    """Return how many studies can be registered at once: one per processor, where Dask is installed."""
+    return min(os.cpu_count() or 1, MOST_PROCESSES) if find_spec("distributed") else 1
 
 
 def _split(progress: Progress, weights: Sequence[int]) -> list[Progress]:

@@ -81,7 +81,9 @@ class Trainer:
         config = self.config.train_inpainter
         if (model := self._finished(run)) is not None:
             return model
-        studies, held_out = self._load(cohorts, config.spacing_mm, progress.part(0.0, 0.1))
+        studies, held_out = self._load(
+            cohorts, config.spacing_mm, progress.part(0.0, 0.1), margin_mm=self.config.margin_mm
+        )
         task = inpainter_task(studies, held_out, config=config)
         kind = _Kind(task.kind, config.spacing_mm, config.window_hu, {"inpainter": config.network})
         return self._train(task, config.loop, run, studies, kind, progress.part(0.1, 1.0))
@@ -91,7 +93,9 @@ class Trainer:
         config = self.config.train_autoencoder
         if (model := self._finished(run)) is not None:
             return model
-        studies, held_out = self._load(cohorts, config.spacing_mm, progress.part(0.0, 0.1))
+        studies, held_out = self._load(
+            cohorts, config.spacing_mm, progress.part(0.0, 0.1), margin_mm=self.config.margin_mm
+        )
         task = autoencoder_task(studies, held_out, config=config)
         kind = _Kind(task.kind, config.spacing_mm, config.window_hu, {"autoencoder": config.network})
         return self._train(task, config.loop, run, studies, kind, progress.part(0.1, 1.0))
@@ -105,7 +109,7 @@ class Trainer:
         network = Autoencoder(build_config(AutoencoderNetwork, weights.card.networks["autoencoder"]))
         network.load_state_dict(dict(weights.networks["autoencoder"]))
         spacing_mm, window = weights.card.spacing_mm, weights.card.window_hu
-        studies, held_out = self._load(cohorts, spacing_mm, progress.part(0.0, 0.1))
+        studies, held_out = self._load(cohorts, spacing_mm, progress.part(0.0, 0.1), margin_mm=self.config.margin_mm)
         task = denoiser_task(
             _pairs(studies, cohorts.normal),
             _pairs(held_out, cohorts.normal_validation),
@@ -128,7 +132,7 @@ class Trainer:
         config = self.config.train_segmenter
         if (model := self._finished(run)) is not None:
             return model
-        studies, held_out = self._load(cohorts, config.spacing_mm, progress.part(0.0, 0.1))
+        studies, held_out = self._load(cohorts, config.spacing_mm, progress.part(0.0, 0.1), margin_mm=None)
         task = segmenter_task(config, studies, held_out)
         kind = _Kind(task.kind, config.spacing_mm, config.window_hu, {"segmenter": config.network})
         return self._train(task, config.loop, run, studies, kind, progress.part(0.1, 1.0))
@@ -142,19 +146,19 @@ class Trainer:
         return model
 
     def _load(
-        self, cohorts: Cohorts, spacing_mm: float, progress: Progress
+        self, cohorts: Cohorts, spacing_mm: float, progress: Progress, *, margin_mm: float | None
     ) -> tuple[tuple[WorkingStudy, ...], tuple[WorkingStudy, ...]]:
         training = load_cohort(
             cohorts.training,
             spacing_mm=spacing_mm,
-            margin_mm=self.config.margin_mm,
+            margin_mm=margin_mm,
             allow_model_masks=self.config.allow_model_masks,
             progress=progress.part(0.0, 0.7),
         )
         validation = load_cohort(
             cohorts.validation,
             spacing_mm=spacing_mm,
-            margin_mm=self.config.margin_mm,
+            margin_mm=margin_mm,
             training=False,
             allow_model_masks=self.config.allow_model_masks,
             progress=progress.part(0.7, 1.0),

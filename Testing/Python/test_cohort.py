@@ -50,10 +50,9 @@ def test_a_second_run_skips_what_is_finished(a_cohort, tmp_path):
     raise_failures(result)
 
 
-def test_a_single_study_that_is_there_already_is_an_error(a_cohort, tmp_path):
-    process_cohort(jobs_of(a_cohort / "a", tmp_path / "out"), copy, force=False, progress=silent())
-    with pytest.raises(InputError, match="exists already"):
-        process_cohort(jobs_of(a_cohort / "a", tmp_path / "out"), copy, force=False, progress=silent())
+def test_the_error_of_a_single_study_is_raised_as_it_is(a_cohort, tmp_path):
+    with pytest.raises(InputError, match="No liver"):
+        process_cohort(jobs_of(a_cohort / "b", tmp_path / "out"), fail_for_b, force=False, progress=silent())
 
 
 def test_the_input_is_never_the_output(a_cohort):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from Diff4MMLiTSLib.core.config import SegmenterTrainConfig, build_config
+from Diff4MMLiTSLib.core.config import ModelCard, ModelKind, SegmenterTrainConfig, build_config
 from Diff4MMLiTSLib.core.grid import Grid
 from Diff4MMLiTSLib.training.datasets import WorkingStudy
+from Diff4MMLiTSLib.training.segmenter_task import NETWORK
 
 LIVER_HU = np.array([58.0, 78.0, 118.0, 95.0])
 TUMOR_HU = np.array([42.0, 115.0, 75.0, 72.0])
@@ -41,4 +42,16 @@ def segmenter_config(**loop: object) -> SegmenterTrainConfig:
             "learning_rate": 5e-3,
             "loop": {"steps": 4, "checkpoint_every": 1, "ema_decay": 0.9, **loop},
         },
+    )
+
+
+def segmenter_card(config: SegmenterTrainConfig, *, name: str = "tiny") -> ModelCard:
+    """Return the card of a segmenter trained with this configuration."""
+    return ModelCard(
+        kind=ModelKind.SEGMENTER,
+        name=name,
+        spacing_mm=config.spacing_mm,
+        window_hu=config.window_hu,
+        networks={NETWORK: config.network.model_dump(mode="json")},
+        seed=config.loop.seed,
     )

@@ -1,1 +1,1 @@
-"""The digital multiphase liver phantom: anatomy, enhancement, motion, scanner."""
+"""The digital multiphase liver phantom: anatomy, vessels, tumors, enhancement, motion, scanner."""

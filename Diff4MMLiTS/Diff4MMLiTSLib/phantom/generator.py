@@ -21,7 +21,7 @@ from ..core.study_io import write_study
 from .anatomy import Tissue
 from .enhancement import draw_enhancement
 from .fields import Field
-from .imaging import PhaseImages, scan
+from .imaging import Exposure, PhaseImages, scan
 from .motion import backward_motion, displacement_on, draw_motion
 from .patient import Ingredient, LiverDisease, Patient, draw_patient, random_stream
 from .scanner import SAMPLINGS, Acquisition, Preset, Sampling, body_box_mm, draw_acquisitions, draw_kernel
@@ -121,9 +121,8 @@ def build_phantom(
     for number, phase in enumerate(ALL_PHASES):
         progress.update(0.3 + 0.15 * number, f"phase {phase}")
         rng = _stream(seed, Ingredient.NOISE, phase, 10)
-        images[phase] = scan(
-            specimen, enhancement, phase, scan=scans[phase], motion=motions.get(phase), kernel=kernel, rng=rng
-        )
+        exposure = Exposure(scans[phase], motions.get(phase), kernel)
+        images[phase] = scan(specimen, enhancement, phase, exposure=exposure, rng=rng)
     progress.update(0.95, "truth")
     return _assemble(specimen, images, motions)
 

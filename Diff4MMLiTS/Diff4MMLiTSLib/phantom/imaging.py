@@ -38,15 +38,23 @@ class PhaseImages:
     tumor: Volume
 
 
+@dataclass(frozen=True, eq=False)
+class Exposure:
+    """How one phase is taken.
+
+    Args:
+        acquisition: Where it is sampled.
+        motion: Backward motion of the organs, or None in the reference phase.
+        kernel: Point spread and noise.
+    """
+
+    acquisition: Acquisition
+    motion: Field | None
+    kernel: Kernel
+
+
 def scan(
-    specimen: Specimen,
-    enhancement: Enhancement,
-    phase: Phase,
-    *,
-    scan: Acquisition,
-    motion: Field | None,
-    kernel: Kernel,
-    rng: np.random.Generator,
+    specimen: Specimen, enhancement: Enhancement, phase: Phase, *, exposure: Exposure, rng: np.random.Generator
 ) -> PhaseImages:
     """Scan a patient in one phase.
 
@@ -54,31 +62,30 @@ def scan(
         specimen: The rendered patient.
         enhancement: HU of the tissues.
         phase: Which phase.
-        scan: Where it is sampled.
-        motion: Backward motion of the organs, or None in the reference phase.
-        kernel: Point spread and noise.
+        exposure: How it is taken.
         rng: Randomness of the noise.
     """
+    view, motion, kernel = exposure.acquisition, exposure.motion, exposure.kernel
     transform = transform_of(motion) if motion is not None else None
     organs = organs_hu(specimen, enhancement, phase)
     grid = specimen.tissues.grid
-    inside = _sample(organs, grid, scan, kernel=kernel, transform=transform)
-    normal = _sample(wall_hu(specimen, enhancement, phase), grid, scan, kernel=kernel)
-    window = np.clip(_sample(specimen.tissues.cavity.astype(np.float32), grid, scan, kernel=kernel, outside=0.0), 0, 1)
+    inside = _sample(organs, grid, view, kernel=kernel, transform=transform)
+    normal = _sample(wall_hu(specimen, enhancement, phase), grid, view, kernel=kernel)
+    window = np.clip(_sample(specimen.tissues.cavity.astype(np.float32), grid, view, kernel=kernel, outside=0.0), 0, 1)
     normal += window * (inside - normal)  # the organs slide behind the static wall
-    ct = normal + draw_noise(rng, scan.grid, kernel, specimen.patient)
-    tumor = np.zeros(scan.grid.shape, dtype=np.uint8)
+    ct = normal + draw_noise(rng, view.grid, kernel, specimen.patient)
+    tumor = np.zeros(view.grid.shape, dtype=np.uint8)
     for lesion in specimen.lesions:
-        region = _region(scan.grid, lesion, motion)
+        region = _region(view.grid, lesion, motion)
         if region is None:
             continue
         box, block = region
-        part = Acquisition(block, scan.slice_mm)
+        part = Acquisition(block, view.slice_mm)
         change = lesion_change_hu(specimen, lesion, organs, phase)
         ct[box] += window[box] * _sample(change, lesion.grid, part, kernel=kernel, transform=transform, outside=0.0)
         share = window[box] * _sample(lesion.alpha, lesion.grid, part, kernel=None, transform=transform, outside=0.0)
         tumor[box] |= (share >= min(TUMOR_COVERAGE, max(0.99 * float(share.max()), 0.02))).astype(np.uint8)
-    return PhaseImages(Volume(_to_hu(ct), scan.grid), Volume(_to_hu(normal), scan.grid), Volume(tumor, scan.grid))
+    return PhaseImages(Volume(_to_hu(ct), view.grid), Volume(_to_hu(normal), view.grid), Volume(tumor, view.grid))
 
 
 def _region(grid: Grid, lesion: Lesion, motion: Field | None) -> tuple[Box, Grid] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -34,6 +34,8 @@ FAMILY_ODDS: Mapping[LiverDisease, tuple[float, float, float, float]] = {
     LiverDisease.CIRRHOTIC: (0.8, 0.02, 0.12, 0.06),
 }
 PLACEMENT_TRIES = 400
+LEAST_CONTRAST_HU = 15.0
+"""Contrast to the liver that every tumor reaches in at least one phase: nobody annotates what cannot be seen."""
 
 
 @dataclass(frozen=True)
@@ -123,14 +125,12 @@ def draw_tumors(
     families = list(TumorFamily)
     main = families[rng.choice(4, p=FAMILY_ODDS[patient.liver.disease])]
     tumors: list[Tumor] = []
-    for number in range(count):
+    for _ in range(count):
         family = main if rng.random() < 0.75 else families[rng.choice(4, p=FAMILY_ODDS[patient.liver.disease])]
         diameter = _draw_diameter(rng, family)
         center = _place(rng, depth, grid, diameter=diameter, others=tumors)
         if center is not None:
-            tumors.append(
-                _shape(rng, family, center, diameter=diameter, liver_hu=liver_hu, shifted=shifted, number=number)
-            )
+            tumors.append(_shape(rng, family, center, diameter=diameter, liver_hu=liver_hu, shifted=shifted))
     return tuple(tumors)
 
 
@@ -211,7 +211,6 @@ def _shape(
     diameter: float,
     liver_hu: NDArray[np.float32],
     shifted: bool,
-    number: int,
 ) -> Tumor:
     ratios = rng.uniform(0.78, 1.22, 3)
     angles = rng.uniform(-180, 180, 3)
@@ -220,7 +219,7 @@ def _shape(
     lobes: tuple[Point, ...] = ()
     power = 2.0
     if shifted and not round_family:
-        power = float(rng.choice((1.4, 3.5)))
+        power = float(rng.choice((1.6, 3.5)))
         if rng.random() < 0.6:
             drawn = rng.normal(0, 0.5, (int(rng.integers(2, 5)), 3)).clip(-0.75, 0.75)
             lobes = tuple((float(a), float(b), float(c)) for a, b, c in drawn)
@@ -234,7 +233,7 @@ def _shape(
         bump=bump,
         lobes=lobes,
         interior=_interior(rng, family, diameter, liver_hu),
-        seed=int(rng.integers(2**31)) + number,
+        seed=int(rng.integers(2**31)),
     )
 
 
@@ -247,7 +246,14 @@ def _interior(
         TumorFamily.CYST: _cyst,
         TumorFamily.HEMANGIOMA: _hemangioma,
     }[family]
-    return build(rng, diameter, np.asarray(liver_hu, dtype=np.float64))
+    liver = np.asarray(liver_hu, dtype=np.float64)
+    interior = build(rng, diameter, liver)
+    strongest = float(np.abs(interior.core - liver).max())
+    if strongest >= LEAST_CONTRAST_HU:
+        return interior
+    gain = LEAST_CONTRAST_HU / max(strongest, 1.0)
+    core, rim = (_four(liver + gain * (np.array(part) - liver)) for part in (interior.core, interior.rim))
+    return replace(interior, core=core, rim=rim)
 
 
 def _hcc(rng: np.random.Generator, diameter: float, liver: NDArray[np.float64]) -> Interior:

@@ -245,6 +245,7 @@ def _synthesis(normal: NormalStudy, pairs: Sequence[SyntheticPair]) -> Section:
 def _comparison(folders: DemoFolders, evaluations: Mapping[str, Evaluation]) -> Section:
     named = {TITLES[name]: found for name, found in evaluations.items()}
     best = list(evaluations)[-1]
+    scored = bool(evaluations[best].metric("tumor", "dsc"))
     cases = []
     for folder in find_studies(folders.validation)[:PICTURED_STUDIES]:
         scores = evaluations[best].metric("tumor", "dsc")
@@ -262,7 +263,7 @@ def _comparison(folders: DemoFolders, evaluations: Mapping[str, Evaluation]) -> 
         (
             metrics_table(named, "tumor"),
             metrics_table(named, "liver"),
-            comparison_table(named, TITLES["real"]),
+            *([comparison_table(named, TITLES["real"])] if scored else []),
             lesion_comparison_table(named),
         ),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,8 @@ from ..core.phases import ALL_PHASES, Phase
 from ..core.progress import Progress
 from ..core.study import Mask, MaskSource, RegisteredStudy, Verdict
 from ..core.study_io import find_studies, read_registered
+
+log = logging.getLogger(__name__)
 
 AIR_HU = -1000.0
 """Value outside the scanned field."""
@@ -92,9 +95,17 @@ def load_cohort(
     for index, folder in enumerate(folders):
         progress.update(index / len(folders), f"reading {folder.name}")
         study = check_usable(read_registered(folder), training=training, allow_model_masks=allow_model_masks)
+        if _is_rejected_pair(study):
+            log.warning("%s is left out: its own check rejected it", folder.name)
+            continue
         studies.append(to_working_study(study, spacing_mm=spacing_mm, margin_mm=margin_mm))
     progress.update(1.0, f"{len(studies)} studies")
     return tuple(studies)
+
+
+def _is_rejected_pair(study: RegisteredStudy) -> bool:
+    qa = study.qa.get("synthesize")
+    return qa is not None and qa.verdict is Verdict.REJECT
 
 
 def check_usable(study: RegisteredStudy, *, training: bool, allow_model_masks: bool = False) -> RegisteredStudy:

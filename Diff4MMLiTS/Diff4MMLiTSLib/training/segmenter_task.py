@@ -62,25 +62,6 @@ def fresh_segmenter(config: SegmenterNetwork, *, seed: int) -> nn.Module:
         return build_segmenter(config)
 
 
-def segmenter_card(
-    config: SegmenterTrainConfig, studies: Sequence[WorkingStudy], *, name: str, metrics: Mapping[str, float]
-) -> ModelCard:
-    """Return the card of a segmenter trained with this configuration on these studies."""
-    synthetic = sum(study.synthetic for study in studies)
-    return ModelCard(
-        kind=ModelKind.SEGMENTER,
-        name=name,
-        spacing_mm=config.spacing_mm,
-        window_hu=config.window_hu,
-        networks={NETWORK: config.network.model_dump(mode="json")},
-        versions=software_versions(),
-        seed=config.loop.seed,
-        data_hash=data_hash(studies),
-        training_data=f"{len(studies) - synthetic} studies and {synthetic} synthetic studies",
-        metrics=dict(metrics),
-    )
-
-
 def _sample(config: SegmenterTrainConfig, studies: tuple[WorkingStudy, ...], index: int) -> Item:
     rng = np.random.default_rng((config.loop.seed, index))
     study = _draw_study(studies, config.synthetic_fraction, rng)

@@ -76,3 +76,8 @@ def test_families_enhance_as_they_do_in_patients() -> None:
 def test_shifted_shapes_are_not_ellipsoids() -> None:
     assert all(tumor.power == 2.0 and not tumor.lobes for tumor in the_tumors())
     assert any(tumor.lobes for tumor in the_tumors(shifted=True))
+
+
+def test_every_tumor_can_be_seen_in_some_phase() -> None:
+    for tumor in the_tumors() + the_tumors(shifted=True):
+        assert max(abs(core - liver) for core, liver in zip(tumor.interior.core, LIVER_HU, strict=True)) > 14.5

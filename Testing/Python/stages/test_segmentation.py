@@ -17,8 +17,8 @@ from Diff4MMLiTSLib.core.progress import Progress, silent
 from Diff4MMLiTSLib.core.study import MaskSource, PhaseQA, RegisteredStudy, Segmentation, StageQA, Verdict
 from Diff4MMLiTSLib.stages.segmentation import MultimodalSegmenter
 from Diff4MMLiTSLib.training.checkpoint import save_model
-from Diff4MMLiTSLib.training.segmenter_task import NETWORK, fresh_segmenter, segmenter_card
-from tiny_models import segmenter_config, working_study
+from Diff4MMLiTSLib.training.segmenter_task import NETWORK, fresh_segmenter
+from tiny_models import segmenter_card, segmenter_config
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 FLIPPED = (-1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
@@ -42,14 +42,14 @@ class Bright(nn.Module):
 
 @pytest.fixture
 def a_segmenter() -> MultimodalSegmenter:
-    card = segmenter_card(segmenter_config(), [working_study()], name="bright", metrics={})
+    card = segmenter_card(segmenter_config(), name="bright")
     return MultimodalSegmenter(Bright(), card, "0" * 64)
 
 
 @pytest.fixture
 def a_model(tmp_path: Path) -> Path:
     config = segmenter_config()
-    card = segmenter_card(config, [working_study()], name="tiny", metrics={})
+    card = segmenter_card(config, name="tiny")
     save_model(tmp_path / "model", card, {NETWORK: fresh_segmenter(config.network, seed=0).state_dict()})
     return tmp_path / "model"
 
@@ -150,14 +150,14 @@ def test_a_request_to_stop_is_heard(a_segmenter: MultimodalSegmenter, a_study: R
 def test_a_missing_model_and_one_of_another_kind_are_missing_errors(a_model: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no model in 'nowhere'"):
         MultimodalSegmenter.load(tmp_path / "nowhere")
-    card = segmenter_card(segmenter_config(), [working_study()], name="x", metrics={})
+    card = segmenter_card(segmenter_config(), name="x")
     save_model(tmp_path / "other", card.model_copy(update={"kind": ModelKind.INPAINTER}), {NETWORK: {}})
     with pytest.raises(MissingError, match="of kind inpainter"):
         MultimodalSegmenter.load(tmp_path / "other")
 
 
 def test_weights_of_another_network_are_a_missing_error(a_model: Path, tmp_path: Path) -> None:
-    card = segmenter_card(segmenter_config(), [working_study()], name="x", metrics={})
+    card = segmenter_card(segmenter_config(), name="x")
     save_model(tmp_path / "odd", card, {NETWORK: {"weight": torch.zeros(3)}})
     with pytest.raises(MissingError, match="do not fit"):
         MultimodalSegmenter.load(tmp_path / "odd")
