@@ -125,6 +125,21 @@ def _import(options: Namespace, progress: Progress) -> Path:
     return Path(options.out)
 
 
+def _phases_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "sources", nargs="+", type=Path, metavar="SRC", help="image file, DICOM folder, study or cohort"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON array")
+
+
+def _phases(options: Namespace, progress: Progress) -> None:
+    from .core.phase_report import as_json, as_text, check_decided, recognize_phases
+
+    found = recognize_phases(options.sources, progress)
+    print(as_json(found) if options.json else as_text(found))
+    check_decided(found)
+
+
 def _register_arguments(parser: ArgumentParser) -> None:
     _add_stage(parser)
     parser.add_argument(
@@ -285,6 +300,7 @@ COMMANDS = (
     ),
     Command("phantom", "Make digital liver phantoms with known truth.", _phantom_arguments, _phantom),
     Command("import", "Make study folders from a table, nnU-Net, MSD or DICOM.", _import_arguments, _import),
+    Command("phases", "Say which contrast phase each volume is, and why.", _phases_arguments, _phases),
     Command("register", "Stage 1: align the phases of each study.", _register_arguments, _register),
     Command("inpaint", "Stage 2: remove annotated tumors from all phases.", _inpaint_arguments, _inpaint),
     Command("synthesize", "Stage 3: put synthetic tumors into tumor-free studies.", _synthesize_arguments, _synthesize),

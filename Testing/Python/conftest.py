@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from Diff4MMLiTSLib.cli import run
 from Diff4MMLiTSLib.core.grid import Grid, Volume
 from Diff4MMLiTSLib.core.phases import Phase
 from Diff4MMLiTSLib.core.study import Mask, MaskSource, RegisteredStudy
@@ -15,7 +16,7 @@ from Diff4MMLiTSLib.core.study import Mask, MaskSource, RegisteredStudy
 REAL_DATA = Path(os.environ.get("DIFF4MMLITS_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real CTs; the test is skipped where it is absent."""
     if not REAL_DATA.is_dir():
@@ -49,3 +50,12 @@ def a_study(a_grid: Grid) -> RegisteredStudy:
         phases[phase] = Volume(np.rint(values).astype(np.int16), a_grid)
     masks = [Mask(Volume(mask.astype(np.uint8), a_grid), MaskSource.ANNOTATION) for mask in (liver, tumor)]
     return RegisteredStudy("study 1 ü", phases, Phase.PVP, liver=masks[0], tumor=masks[1])
+
+
+@pytest.fixture(scope="session")
+def a_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a demo at a tiny size; its networks are hardly trained."""
+    recipe = Path(__file__).with_name("tiny_demo.toml")
+    folder = tmp_path_factory.mktemp("eine Demo ü") / "demo"
+    assert run(["demo", "--out", str(folder), "--config", str(recipe), "--progress", "none"]) == 0
+    return folder

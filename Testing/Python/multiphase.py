@@ -1,4 +1,4 @@
-"""Derives a multiphase study with a known motion from one CT, so that registration can be tested without a patient's phases."""
+"""Derives a multiphase study with known motion from one CT, so that registration is tested without a patient."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +14,11 @@ from .dicom import DicomExam, DicomFolder, DicomSeries
 from .errors import InputError
 from .files import new_file
 from .phase_evidence import PhaseEvidence, merge_evidence, phase_from_tags, phases_from_order
+from .phase_image import ImageFindings, evidence_from_findings
 from .phases import ALL_PHASES, Phase, in_order
+
+Look = Callable[[DicomSeries], ImageFindings]
+"""Reads the pixels of a series and returns what they show."""
 
 SALT_FILE = ".import-salt"
 SAME_ACQUISITION_S = 3.0
@@ -28,10 +32,12 @@ class PhaseChoice:
     Args:
         series: The series by phase.
         notes: How it was decided and what was left out, as sentences.
+        headers: By phase, what the headers say, where they alone decided; the images may still contradict.
     """
 
     series: Mapping[Phase, DicomSeries]
     notes: tuple[str, ...]
+    headers: Mapping[Phase, PhaseEvidence] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,9 @@ class Acquisition:
     evidence: PhaseEvidence
 
 
-def choose_phases(exam: DicomExam, assigned: Mapping[int, Phase], *, interpolate_gaps: bool) -> PhaseChoice:
+def choose_phases(
+    exam: DicomExam, assigned: Mapping[int, Phase], *, interpolate_gaps: bool, look: Look | None = None
+) -> PhaseChoice:
     """Decide which series of an examination is which phase.
 
     Args:
@@ -55,10 +63,11 @@ def choose_phases(exam: DicomExam, assigned: Mapping[int, Phase], *, interpolate
         assigned: Phase by series number, as the user says; when it names any series of this examination, the others
             are left out.
         interpolate_gaps: Whether series with uneven spacing up to one missing slice may be chosen.
+        look: Asked where the headers do not decide; reading pixels is slow.
 
     Raises:
-        InputError: The headers do not decide, contradict each other, or two series would be the same phase; the
-            message lists the series by number. Or no reconstruction of a phase makes a volume.
+        InputError: The headers (and images) do not decide, contradict each other, or two series would be the same
+            phase; the message lists the series by number. Or no reconstruction of a phase makes a volume.
     """
     named = {series: assigned[series.number] for series in exam.series if series.number in assigned}
     if named:
@@ -66,8 +75,11 @@ def choose_phases(exam: DicomExam, assigned: Mapping[int, Phase], *, interpolate
             raise _undecided(exam, "Two series were given the same phase")
         return PhaseChoice({phase: series for series, phase in named.items()}, ())
     acquisitions = acquisitions_of(exam)
+    needs_images = look is not None and any(map(_is_open, acquisitions))
+    if look is not None and needs_images:
+        acquisitions = add_image_evidence(acquisitions, look)
     _check_decided(exam, acquisitions)
-    chosen, notes = {}, []
+    chosen, notes, headers = {}, [], {}
     for acquisition in acquisitions:
         phase = acquisition.evidence.phase
         if phase is None or not acquisition.evidence.is_decisive:
@@ -75,10 +87,48 @@ def choose_phases(exam: DicomExam, assigned: Mapping[int, Phase], *, interpolate
             continue
         series = _first_usable(acquisition.series, interpolate_gaps=interpolate_gaps)
         chosen[phase] = series
+        headers[phase] = acquisition.evidence
         others = [each.name for each in acquisition.series if each is not series]
         also = f"; {', '.join(others)} of the same acquisition left out" if others else ""
         notes.append(f"{phase} is {series.name}: {', '.join(acquisition.evidence.reasons)}{also}")
-    return PhaseChoice(chosen, tuple(notes))
+    return PhaseChoice(chosen, tuple(notes), {} if needs_images else headers)
+
+
+def add_image_evidence(acquisitions: Sequence[Acquisition], look: Look) -> tuple[Acquisition, ...]:
+    """Return the acquisitions of an examination with what their images, seen together, say about their phases.
+
+    Args:
+        acquisitions: From ``acquisitions_of``.
+        look: Reads the pixels of one series; series that make no volume are passed over.
+    """
+    seen = {index: findings for index, each in enumerate(acquisitions) if (findings := _look_at(each, look))}
+    timed = all(acquisitions[index].series[0].offset_s is not None for index in seen)
+    evidences = dict(zip(seen, evidence_from_findings(list(seen.values()), in_order=timed), strict=True))
+    return tuple(
+        replace(each, evidence=merge_evidence([each.evidence, evidences[index]])) if index in evidences else each
+        for index, each in enumerate(acquisitions)
+    )
+
+
+def check_images(exam: DicomExam, choice: PhaseChoice, findings: Mapping[Phase, ImageFindings]) -> None:
+    """Raise when the images contradict the phases that the headers name.
+
+    Args:
+        exam: What ``choice`` was made of.
+        choice: From ``choose_phases``; phases that the user assigned, or images helped to decide, are not checked.
+        findings: What the image of each phase shows.
+
+    Raises:
+        InputError: Says which series is in doubt and why, and lists the series by number.
+    """
+    timed = all(series.offset_s is not None for series in choice.series.values())
+    evidences = dict(zip(findings, evidence_from_findings(list(findings.values()), in_order=timed), strict=True))
+    for phase, headers in choice.headers.items():
+        if not merge_evidence([headers, evidences[phase]]).is_decisive:
+            reasons = ", ".join((*headers.reasons, *evidences[phase].reasons))
+            raise _undecided(
+                exam, f"Headers and image of {choice.series[phase].name} contradict each other ({reasons})"
+            )
 
 
 def check_assignment(folder: DicomFolder, assigned: Mapping[int, Phase]) -> None:
@@ -177,6 +227,17 @@ def _evidence_from_order(firsts: Sequence[DicomSeries]) -> tuple[PhaseEvidence, 
     return phases_from_order(offsets)
 
 
+def _look_at(acquisition: Acquisition, look: Look) -> ImageFindings | None:
+    """Return what the first axial series that makes a volume shows."""
+    for series in acquisition.series:
+        if series.stack.is_axial:
+            try:
+                return look(series)
+            except InputError:
+                continue
+    return None
+
+
 def _strongest(evidences: Sequence[PhaseEvidence]) -> PhaseEvidence:
     """Return the surest evidence of one acquisition's series; none when two of them name different phases."""
     if len({evidence.phase for evidence in evidences if evidence.is_decisive}) > 1:
@@ -203,7 +264,7 @@ def _first_usable(candidates: Sequence[DicomSeries], *, interpolate_gaps: bool) 
 
 def _check_decided(exam: DicomExam, acquisitions: Sequence[Acquisition]) -> None:
     decided = [each.evidence.phase for each in acquisitions if each.evidence.phase and each.evidence.is_decisive]
-    open_axial = [each for each in acquisitions if not each.evidence.is_decisive and each.series[0].stack.is_axial]
+    open_axial = [each for each in acquisitions if _is_open(each)]
     if open_axial or not decided:
         names = ", ".join(each.series[0].name for each in open_axial or acquisitions)
         raise _undecided(exam, f"The headers do not tell the contrast phase of {names}")
@@ -214,6 +275,10 @@ def _check_decided(exam: DicomExam, acquisitions: Sequence[Acquisition]) -> None
     ranks = [ALL_PHASES.index(each.evidence.phase) for each in timed if each.evidence.phase]
     if any(later < earlier for earlier, later in pairwise(ranks)):
         raise _undecided(exam, "The phases that the headers name contradict the order of acquisition")
+
+
+def _is_open(acquisition: Acquisition) -> bool:
+    return not acquisition.evidence.is_decisive and acquisition.series[0].stack.is_axial
 
 
 def _undecided(exam: DicomExam, found: str) -> InputError:

@@ -14,11 +14,12 @@ import numpy as np
 
 from .. import __version__
 from .dicom import DicomExam, read_series, scan_folder
-from .dicom_studies import check_assignment, choose_phases, cohort_salt, study_id_of
+from .dicom_studies import check_assignment, check_images, choose_phases, cohort_salt, study_id_of
 from .errors import CanceledError, Diff4MMLiTSError, InputError
 from .grid import Volume
 from .images import is_marked_synthetic, read_mask, read_volume
 from .layouts import Listing, MaskFile, StudyFiles, list_decathlon, list_nnunet, list_table
+from .phase_image import findings_of
 from .phases import Phase, default_reference
 from .progress import Progress
 from .study import (
@@ -177,12 +178,20 @@ def _list_dicom(folder: Path, out: Path, options: ImportConfig, progress: Progre
 
 
 def _load_exam(study_id: str, exam: DicomExam, options: ImportConfig, progress: Progress) -> _Loaded:
-    choice = choose_phases(exam, options.phases, interpolate_gaps=options.interpolate_gaps)
+    gaps = options.interpolate_gaps
+    choice = choose_phases(
+        exam,
+        options.phases,
+        interpolate_gaps=gaps,
+        look=lambda series: findings_of(read_series(series, progress.part(0.0, 0.0), interpolate_gaps=gaps)[0]),
+    )
     volumes, notes = {}, list(choice.notes)
     for index, (phase, series) in enumerate(choice.series.items()):
         piece = progress.part(index / len(choice.series), (index + 1) / len(choice.series))
-        volumes[phase], found = read_series(series, piece, interpolate_gaps=options.interpolate_gaps)
+        volumes[phase], found = read_series(series, piece, interpolate_gaps=gaps)
         notes += found
+    if choice.headers:
+        check_images(exam, choice, {phase: findings_of(volume) for phase, volume in volumes.items()})
     # No hashes of inputs: hashes of files that hold identifiers would let everyone who has the files find the study.
     history = _history(ImportSource.DICOM, options, {})
     return _Loaded(_build(study_id, volumes, options, history=history), tuple(notes))

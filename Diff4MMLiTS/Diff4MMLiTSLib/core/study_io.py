@@ -79,7 +79,7 @@ def read_study(folder: Path) -> Study:
         InputError: Anything about the folder or its files is not as expected; the message names the file.
     """
     record = _read_json(folder / STUDY_FILE)
-    phases = {parse_phase(name): _file(folder, entry) for name, entry in _entries(record, folder).items()}
+    phases = phase_files(folder)
     volumes = {phase: read_volume(path) for phase, path in phases.items()}
     reference = record.get("reference_phase")
     fields: Json = {
@@ -95,6 +95,12 @@ def read_study(folder: Path) -> Study:
     if record.get("registered") or len(volumes) == 1:
         return RegisteredStudy(**fields, transforms=_read_transforms(folder))
     return Study(**fields)
+
+
+def phase_files(folder: Path) -> dict[Phase, Path]:
+    """Return the image file of every phase that a study folder names; raises ``InputError`` as ``read_study`` does."""
+    record = _read_json(folder / STUDY_FILE)
+    return {parse_phase(name): _file(folder, entry) for name, entry in _entries(record, folder).items()}
 
 
 def read_registered(folder: Path) -> RegisteredStudy:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -219,7 +220,7 @@ def _draw_scale_bar(axes: Axes, picture: Picture) -> None:
     shade = [withStroke(linewidth=2.5, foreground="black")]
     right = left + length_mm / picture.pixel_mm
     axes.plot([left, right], [bottom, bottom], color=INK, linewidth=2.2, solid_capstyle="butt", path_effects=shade)
-    style = {"color": INK, "size": 8, "path_effects": shade}
+    style: dict[str, Any] = {"color": INK, "size": 8, "path_effects": shade}  # matplotlib's own keywords
     axes.text(left, bottom - 0.02 * rows, f"{length_mm:.0f} mm", va="bottom", **style)
     axes.text(left, 0.05 * rows, "R", va="top", **style)
     axes.set_xlim(-0.5, columns - 0.5)

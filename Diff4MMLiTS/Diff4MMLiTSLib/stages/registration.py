@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 import torch
 
 from .. import __version__
@@ -128,8 +128,9 @@ def _pair(moving: Volume, target: _Target, linear: sitk.Transform, config: Regis
     grid = box_around(target.region, config.margin_mm, config.spacing_mm)
     fixed, known = sample_with_coverage(target.reference, grid)
     values, coverage = sample_with_coverage(moving, grid, linear)
-    weight = resample(Volume(target.region.array.astype(np.float32), target.region.grid), grid).array * known
-    arrays = (fixed, values, np.asarray(weight, dtype=np.float32), coverage)
+    region = resample(Volume(target.region.array.astype(np.float32), target.region.grid), grid)
+    weight = np.asarray(region.array, dtype=np.float32) * known
+    arrays = (fixed, values, weight, coverage)
     return Pair(grid, *(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
 
 

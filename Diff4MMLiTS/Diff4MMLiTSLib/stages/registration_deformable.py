@@ -1,9 +1,9 @@
 """The deformable refinement: a cubic B-spline displacement found by a discrete search and then by gradient descent.
 
 Instance optimization in the spirit of ConvexAdam (Siebert et al., IEEE TMI 2024): self-similarity features, a coupled
-convex discrete search for the large motion, then Adam. Different from it: the displacement is a true cubic B-spline with
-vanishing border (so that it decays smoothly and is written as one ITK transform), each step looks at a random part of the
-voxels of the organ only, and the regularization is the exact bending energy of the coefficients.
+convex discrete search for the large motion, then Adam. Different from it: the displacement is a true cubic B-spline
+with vanishing border (so that it decays smoothly and is written as one ITK transform), each step looks at a random
+part of the voxels of the organ only, and the regularization is the exact bending energy of the coefficients.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from itertools import combinations_with_replacement, product
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 import torch
-from numpy.typing import NDArray
 from torch.nn import functional
 
 from ..core.config import RegisterConfig
@@ -27,7 +26,7 @@ COUPLING = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 BLOCK = 3
 """Edge of the blocks of the discrete search, in voxels of 4 mm: 12 mm, the distance of the control points."""
 LATTICE_STEP = 10
-"""Order in which the sub-lattices are looked at; prime to their number (8 or 27), so that all are and neighbors alternate."""
+"""Order in which the sub-lattices are looked at; prime to their number (8 or 27): all are, and neighbors alternate."""
 FIXED_LAYERS = 3
 """Outer layers of coefficients that stay zero: then displacement and gradient vanish at the border."""
 
@@ -76,7 +75,8 @@ class Spline:
             mixed = [slopes[k] if k == axis else matrices[k] for k in range(3)]
             rows.append(evaluate(self.coefficients_mm, mixed))
         gradient = torch.stack(rows, dim=1) + torch.eye(3)[:, :, None, None, None]
-        return torch.linalg.det(gradient.permute(2, 3, 4, 0, 1))
+        determinant: torch.Tensor = torch.linalg.det(gradient.permute(2, 3, 4, 0, 1))
+        return determinant
 
     def to_transform(self) -> sitk.BSplineTransform:
         """Return the ITK transform p -> p + u(p) in world coordinates; identity outside the working grid."""
@@ -281,7 +281,7 @@ def _descend(
         slope[:, lattice.chosen] = _slope(rows, lattice, displacement.detach()[:, lattice.chosen], pair.grid)
         loss = (slope * displacement).sum() + config.smoothness * _bending(coefficients * interior, config.control_mm)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own hole
         optimizer.step()
         schedule.step()
     return (coefficients * interior).detach()

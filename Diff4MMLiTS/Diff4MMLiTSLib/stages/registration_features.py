@@ -12,7 +12,7 @@ from torch.nn import functional
 NEIGHBORS = ((0, 1, 1), (1, 1, 0), (1, 0, 1), (1, 1, 2), (2, 1, 1), (1, 2, 1))
 """The six neighbors of a voxel as offsets into a 3 x 3 x 3 block."""
 WINDOW_HU = (-150.0, 250.0)
-"""Range kept before features are computed: fat to enhanced vessels; beyond it lie air and bone, which do not breathe."""
+"""Range kept before features are computed: fat to enhanced vessels; beyond lie air and bone, which do not breathe."""
 CHANNELS = 12
 
 

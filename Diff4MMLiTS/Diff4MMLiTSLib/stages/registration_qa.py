@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -87,8 +87,8 @@ def judge(alignment: Alignment, found: Mask | None, config: RegisterConfig, prog
 
 def mutual_information(first: FloatArray, second: FloatArray, where: NDArray[np.bool_]) -> float:
     """Return the mutual information (nats) of two CTs within a region."""
-    values = [np.clip(array[where], *WINDOW_HU) for array in (first, second)]
-    joint, _, _ = np.histogram2d(*values, bins=HISTOGRAM_BINS, range=[WINDOW_HU, WINDOW_HU])
+    fixed, moving = (np.clip(array[where], *WINDOW_HU).astype(float) for array in (first, second))
+    joint, _, _ = np.histogram2d(fixed, moving, bins=HISTOGRAM_BINS, range=[WINDOW_HU, WINDOW_HU])
     share = joint / max(1.0, joint.sum())
     expected = share.sum(axis=1, keepdims=True) * share.sum(axis=0, keepdims=True)
     filled = share > 0

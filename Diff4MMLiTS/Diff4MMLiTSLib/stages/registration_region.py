@@ -34,9 +34,9 @@ def around(organ: Mask, distance_mm: float) -> Volume:
 def guess_organ(volume: Volume) -> Mask:
     """Return a rough liver without any model: the largest thick piece of soft tissue on the patient's right side.
 
-    Smoothed soft tissue is eroded so far that only thick organs survive; of these the largest whose center lies right of
-    the body's middle is grown back. Where nothing survives, all soft tissue is returned. It serves as the region
-    of a registration only; it is no segmentation.
+    Smoothed soft tissue is eroded so far that only thick organs survive; of these the largest whose center lies right
+    of the body's middle is grown back. Where nothing survives, all soft tissue is returned. It serves as the region of
+    a registration only; it is no segmentation.
     """
     grid = volume.grid.with_spacing((GUESS_SPACING_MM,) * 3)
     values = ndimage.gaussian_filter(np.asarray(resample(volume, grid).array, dtype=np.float32), 0.8)
@@ -44,12 +44,16 @@ def guess_organ(volume: Volume) -> Mask:
     steps = round(CORE_DEPTH_MM / GUESS_SPACING_MM)
     core = ndimage.binary_erosion(soft, iterations=steps, border_value=1)
     labels, count = ndimage.label(core)
-    organ = soft if count == 0 else _grown(labels == _largest_on_the_right(labels, count, values, grid), soft, steps)
+    organ = (
+        soft
+        if count == 0
+        else _grown(np.equal(labels, _largest_on_the_right(labels, count, values, grid)), soft, steps)
+    )
     guess = Volume((organ if organ.any() else np.ones_like(organ)).astype(np.uint8), grid)
     return Mask(resample(guess, volume.grid, linear=False), MaskSource.MODEL)
 
 
-def _largest_on_the_right(labels: NDArray[np.int_], count: int, values: NDArray[np.float32], grid: Grid) -> int:
+def _largest_on_the_right(labels: NDArray[np.integer], count: int, values: NDArray[np.float32], grid: Grid) -> int:
     body = np.argwhere(values > LUNG_HU)
     middle = float(grid.to_world(body.mean(axis=0)[::-1])[0]) if len(body) else float(grid.center_mm[0])
     sizes = ndimage.sum_labels(labels > 0, labels, range(1, count + 1))

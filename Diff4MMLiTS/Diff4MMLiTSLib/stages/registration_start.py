@@ -1,7 +1,7 @@
 """The robust start of a registration: where the organ went as a rigid (or affine) body.
 
-An exhaustive search over all translations (masked normalized cross-correlation by FFT) finds the organ whatever the field
-of view; SimpleITK then refines rotation and translation by mutual information over the organ.
+An exhaustive search over all translations (masked normalized cross-correlation by FFT) finds the organ whatever the
+field of view; SimpleITK then refines rotation and translation by mutual information over the organ.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import fft
 
@@ -164,7 +164,7 @@ def _masked_correlation(
     floor = 25.0 * mass  # HU^2: a flat region correlates with nothing
     score = covariance / np.sqrt(np.maximum(variance_t, floor) * np.maximum(variance_m, floor))
     score[mass < config.least_overlap * weight.sum()] = -1.0
-    return score.astype(np.float32)
+    return np.asarray(score, dtype=np.float32)
 
 
 def _cover(grid: Grid, template: Grid, padding: NDArray[np.int_]) -> Grid:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -10,13 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..core.config import ModelCard, ModelKind, SegmentConfig, SegmenterNetwork, SegmenterTrainConfig
+from ..core.config import ModelKind, SegmentConfig, SegmenterNetwork, SegmenterTrainConfig
 from ..core.errors import InputError
 from ..core.intensity import Window
 from ..core.progress import silent
 from ..nets.segmenter import LIVER, TUMOR, build_segmenter, resolutions, segmenter_input
-from .checkpoint import software_versions
-from .datasets import BoolArray, WorkingStudy, data_hash
+from .datasets import BoolArray, WorkingStudy
 from .inference import masks_of, predict
 from .losses import deep_supervision_loss
 from .patches import Patch, random_center, random_patch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
+
 from Diff4MMLiTSLib.core.errors import CanceledError, InputError, MissingError, explain
 
 

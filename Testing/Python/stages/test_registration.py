@@ -7,7 +7,9 @@ import time
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
+from scipy.ndimage import gaussian_filter, map_coordinates
+
 from Diff4MMLiTSLib.core.config import Method, RegisterConfig
 from Diff4MMLiTSLib.core.errors import CanceledError
 from Diff4MMLiTSLib.core.grid import Grid, Volume
@@ -16,7 +18,6 @@ from Diff4MMLiTSLib.core.progress import Progress, silent
 from Diff4MMLiTSLib.core.study import Mask, MaskSource, Study, Verdict
 from Diff4MMLiTSLib.stages.registration import register_study
 from multiphase import DerivedStudy, Motion, derive_study
-from scipy.ndimage import gaussian_filter, map_coordinates
 
 CONFIG = RegisterConfig(spacing_mm=3.0, linear_spacing_mm=4.0, iterations=60)
 LIVER_MM, LIVER_RADII_MM = np.array([-35.0, 0.0, 0.0]), np.array([58.0, 50.0, 45.0])
@@ -127,7 +128,7 @@ def test_a_phase_that_did_not_move_stays():
 def tilted(spacing_mm, flip: float) -> Grid:
     rotation = np.array(sitk.Euler3DTransform((0, 0, 0), 0.2, -0.15, 0.3).GetMatrix()).reshape(3, 3)
     direction = rotation @ np.diag([1, 1, flip])
-    size = tuple(int(round(n / step)) for n, step in zip((260, 210, 180), spacing_mm, strict=True))
+    size = tuple(round(n / step) for n, step in zip((260, 210, 180), spacing_mm, strict=True))
     grid = Grid(size, spacing_mm, (0.0, 0.0, 0.0), tuple(map(float, direction.ravel())))
     return dataclasses.replace(grid, origin_mm=tuple(map(float, -grid.center_mm)))
 

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from Diff4MMLiTSLib.core.config import ModelKind
 from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.core.progress import silent
-from Diff4MMLiTSLib.training.checkpoint import load_model, save_model
+from Diff4MMLiTSLib.training.checkpoint import save_model
 from Diff4MMLiTSLib.training.segmenter_task import NETWORK, fresh_segmenter, segmenter_task
 from Diff4MMLiTSLib.training.trainer import TrainResult, train
 from tiny_models import segmenter_card, segmenter_config, working_study
