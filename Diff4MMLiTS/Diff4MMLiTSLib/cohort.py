@@ -88,7 +88,10 @@ def jobs_of(source: Path, out: Path) -> tuple[Job, ...]:
     """
     studies = find_studies(source)
     check_apart(source, studies, out)
-    return tuple(Job(folder, out / folder.name) for folder in studies)
+    jobs = tuple(Job(folder, out / folder.name) for folder in studies)
+    if any(job.target.resolve() == job.source.resolve() for job in jobs):  # --force would replace the input
+        raise _is_input(out)
+    return jobs
 
 
 def process_cohort(
@@ -256,8 +259,12 @@ def check_apart(source: Path, studies: Sequence[Path], out: Path) -> None:
         InputError: The folders are the same, or ``out`` is a study.
     """
     if out.resolve() in {source.resolve(), *(folder.resolve() for folder in studies)}:
-        raise InputError(f"The output '{out.name}' is the input", remedy="Choose another output folder")
+        raise _is_input(out)
     if (out / STUDY_FILE).is_file():
         raise InputError(
             f"The output '{out.name}' is a study folder", expected="a folder that receives one folder per study"
         )
+
+
+def _is_input(out: Path) -> InputError:
+    return InputError(f"The output '{out.name}' is the input", remedy="Choose another output folder")

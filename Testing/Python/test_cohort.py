@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 
 import pytest
 
@@ -58,6 +59,19 @@ def test_the_error_of_a_single_study_is_raised_as_it_is(a_cohort, tmp_path):
 def test_the_input_is_never_the_output(a_cohort):
     with pytest.raises(InputError, match="is the input"):
         jobs_of(a_cohort, a_cohort)
+
+
+def test_a_study_is_never_replaced_by_its_own_output(a_cohort):
+    with pytest.raises(InputError, match="is the input"):
+        jobs_of(a_cohort / "a", a_cohort)
+
+
+@pytest.mark.parametrize(("inside", "source"), [("", "."), ("deeper", "..")])
+def test_a_study_named_by_a_dot_gets_a_folder_of_its_name(a_cohort, tmp_path, monkeypatch, inside, source):
+    (a_cohort / "a" / inside).mkdir(exist_ok=True)
+    monkeypatch.chdir(a_cohort / "a" / inside)
+    (job,) = jobs_of(Path(source), tmp_path / "out")
+    assert job.target == tmp_path / "out" / "a"
 
 
 def test_a_cancel_stops_at_the_next_study(a_cohort, tmp_path):

@@ -8,8 +8,21 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 from .errors import InputError
+
+REFUSALS = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+)
+"""What the system says of a place that cannot be written; a broken disk is another matter."""
 
 
 @contextmanager
@@ -30,9 +43,8 @@ def new_folder(folder: Path, *, force: bool = False) -> Iterator[Path]:
         raise exists_error(folder)
     with _explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.partial-", dir=folder.parent))
+        partial = _made_beside(folder, "partial")
         try:
-            partial.chmod(0o755)
             yield partial
             _take_place(partial, folder, force=force)
         except BaseException:
@@ -76,15 +88,30 @@ def exists_error(path: Path) -> InputError:
 
 
 def _take_place(partial: Path, folder: Path, *, force: bool) -> None:
-    if folder.exists():
-        if not force:
-            raise exists_error(folder)
-        old = Path(tempfile.mkdtemp(prefix=f".{folder.name[:40]}.replaced-", dir=folder.parent))
-        folder.rename(old / folder.name)
+    if not folder.exists():
         partial.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    else:
+        return
+    if not force:
+        raise exists_error(folder)
+    holder = _made_beside(folder, "replaced")
+    old = holder / folder.name
+    try:
+        folder.rename(old)
         partial.rename(folder)
+    except BaseException:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise
+    finally:
+        if folder.exists():
+            shutil.rmtree(holder, ignore_errors=True)
+
+
+def _made_beside(folder: Path, purpose: str) -> Path:
+    """Make a hidden folder beside another one, with the permissions that the user gives to new folders."""
+    made = folder.with_name(f".{folder.name[:40]}.{purpose}-{token_hex(4)}")
+    made.mkdir()
+    return made
 
 
 @contextmanager
@@ -97,7 +124,7 @@ def _explained(path: Path) -> Iterator[None]:
                 f"The disk is full: '{path.name}' could not be written",
                 remedy="Free space or choose another output; nothing half-written was left",
             ) from None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if error.errno in REFUSALS:
             raise InputError(
                 f"'{path.name}' cannot be written: {error.strerror}",
                 remedy="Choose an output folder that you may write to",

@@ -7,6 +7,8 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -119,8 +121,19 @@ def write_volume(volume: Volume, path: Path, *, synthetic: bool = False) -> None
         image.SetMetaData(SYNTHETIC_KEY, SYNTHETIC_MARK)
         image.SetMetaData("ITK_FileNotes", f"{SYNTHETIC_KEY} {SYNTHETIC_MARK}")
     path.touch()  # says "no permission" or "no space" in the system's own words
-    try:
+    with full_disk_said():
         sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
+
+
+@contextmanager
+def full_disk_said() -> Iterator[None]:
+    """Say in the system's words why SimpleITK could not write a file in a folder that was just made.
+
+    Raises:
+        OSError: No space.
+    """
+    try:
+        yield
     except RuntimeError as error:
         raise OSError(errno.ENOSPC, "No space left on device") from error
 

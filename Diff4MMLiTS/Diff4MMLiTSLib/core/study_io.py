@@ -7,34 +7,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import SimpleITK as sitk
 
 from .errors import InputError
 from .files import new_folder
 from .grid import Volume
-from .images import is_marked_synthetic, read_mask, read_volume, write_volume
+from .images import full_disk_said, is_marked_synthetic, read_mask, read_volume, write_volume
 from .phases import Phase, default_reference, parse_phase
 from .study import (
     TUMOR_FREE,
-    HistoryEntry,
     Mask,
     MaskSource,
     NormalStudy,
-    PhaseQA,
     RegisteredStudy,
     Segmentation,
-    StageQA,
     Study,
     SyntheticPair,
     TumorFree,
-    Verdict,
 )
+from .study_records import Json, history_of, qa_of, qa_record, read_record
 
 FORMAT = 1
 STUDY_FILE = "study.json"
@@ -43,15 +39,16 @@ INPAINTING_MASK_FILE = "inpainting_mask.nrrd"
 PROBABILITY_FILE = "tumor_probability.nrrd"
 TRUTH_FOLDER = "truth"
 
-Json = dict[str, Any]  # Any: plain JSON, checked where it is read
-
 
 def find_studies(path: Path) -> tuple[Path, ...]:
     """Return the study folders of a cohort in the order of their names, or the folder itself when it is a study.
 
+    They are absolute: a study that is named ``.`` or ``..`` has a name too, since its outputs get it.
+
     Raises:
         InputError: The folder does not exist or holds no study.
     """
+    path = Path(os.path.abspath(path))  # noqa: PTH100 (links keep their names, unlike with resolve)
     if not path.is_dir():
         raise InputError(f"There is no folder '{path.name}'", remedy="Check the path")
     if (path / STUDY_FILE).is_file():
@@ -78,7 +75,7 @@ def read_study(folder: Path) -> Study:
     Raises:
         InputError: Anything about the folder or its files is not as expected; the message names the file.
     """
-    record = _read_json(folder / STUDY_FILE)
+    record = read_record(folder / STUDY_FILE, newest=FORMAT)
     phases = phase_files(folder)
     volumes = {phase: read_volume(path) for phase, path in phases.items()}
     reference = record.get("reference_phase")
@@ -89,8 +86,8 @@ def read_study(folder: Path) -> Study:
         "liver": _read_structure(folder, record.get("liver")),
         "tumor": _read_tumor(folder, record),
         "synthetic": bool(record.get("synthetic")) or any(is_marked_synthetic(path) for path in phases.values()),
-        "history": _read_history(record),
-        "qa": _read_qa(folder / QA_FILE),
+        "history": history_of(record, folder / STUDY_FILE),
+        "qa": qa_of(folder / QA_FILE),
     }
     if record.get("registered") or len(volumes) == 1:
         return RegisteredStudy(**fields, transforms=_read_transforms(folder))
@@ -99,7 +96,7 @@ def read_study(folder: Path) -> Study:
 
 def phase_files(folder: Path) -> dict[Phase, Path]:
     """Return the image file of every phase that a study folder names; raises ``InputError`` as ``read_study`` does."""
-    record = _read_json(folder / STUDY_FILE)
+    record = read_record(folder / STUDY_FILE, newest=FORMAT)
     return {parse_phase(name): _file(folder, entry) for name, entry in _entries(record, folder).items()}
 
 
@@ -135,7 +132,7 @@ def read_segmentation(folder: Path) -> Segmentation:
     Raises:
         InputError: The folder has no liver or no tumor mask.
     """
-    record = _read_json(folder / STUDY_FILE)
+    record = read_record(folder / STUDY_FILE, newest=FORMAT)
     liver, tumor = _read_structure(folder, record.get("liver")), _read_structure(folder, record.get("tumor"))
     if liver is None or tumor is None:
         raise InputError(f"'{folder.name}' holds no segmentation", expected="a liver and a tumor mask")
@@ -146,7 +143,7 @@ def read_segmentation(folder: Path) -> Segmentation:
         tumor=tumor,
         reference_phase=parse_phase(str(record.get("reference_phase", Phase.PVP))),
         probability=read_volume(probability, is_ct=False) if probability.is_file() else None,
-        history=_read_history(record),
+        history=history_of(record, folder / STUDY_FILE),
     )
 
 
@@ -174,11 +171,12 @@ def write_study(
             (partial / "transforms").mkdir()
             for phase, transform in study.transforms.items():
                 name = f"{phase}_to_{study.reference_phase}.h5"
-                sitk.WriteTransform(_flat(transform), str(partial / "transforms" / name))
+                with full_disk_said():
+                    sitk.WriteTransform(_flat(transform), str(partial / "transforms" / name))
         for name, content in (extras or {}).items():
             _write_extra(partial / name, content, synthetic=study.synthetic)
         if study.qa:
-            _write_json(partial / QA_FILE, {stage: _qa_record(qa) for stage, qa in study.qa.items()})
+            _write_json(partial / QA_FILE, {stage: qa_record(qa) for stage, qa in study.qa.items()})
         _write_json(partial / STUDY_FILE, _study_record(study))
 
 
@@ -235,27 +233,11 @@ def file_hash(path: Path) -> str:
 
 
 def input_hashes(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each image of a study folder by its name; ``truth/`` is not read."""
-    return {
-        path.name: file_hash(path) for path in sorted(folder.iterdir()) if path.is_file() and path.suffix != ".json"
-    }
-
-
-def _read_json(path: Path) -> Json:
-    name = f"{path.parent.name}/{path.name}"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"There is no '{name}'", expected="a study folder", remedy="Check the path") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"'{name}' cannot be read: {error}", expected="a JSON file") from None
-    if not isinstance(record, dict):
-        raise InputError(f"'{name}' holds no JSON object", expected='{"format": 1, …}')
-    if int(record.get("format", FORMAT)) > FORMAT:
-        raise InputError(
-            f"'{name}' has format {record['format']}", expected=f"at most {FORMAT}", remedy="Update Diff4MMLiTS"
-        )
-    return record
+    """Return the SHA-256 of each image that a study names, by its name; nothing else in the folder is looked at."""
+    record = read_record(folder / STUDY_FILE, newest=FORMAT)
+    masks = [_file(folder, record[name]) for name in ("liver", "tumor") if record.get(name) is not None]
+    paths = {*phase_files(folder).values(), *masks, folder / INPAINTING_MASK_FILE}
+    return {path.name: file_hash(path) for path in sorted(paths) if path.is_file()}
 
 
 def _entries(record: Json, folder: Path) -> Json:
@@ -297,45 +279,18 @@ def _read_tumor(folder: Path, record: Json) -> Mask | TumorFree | None:
     return _read_structure(folder, record.get("tumor"))
 
 
-def _read_history(record: Json) -> tuple[HistoryEntry, ...]:
-    known = HistoryEntry.__dataclass_fields__
-    entries = record.get("history", [])
-    return tuple(HistoryEntry(**{key: value for key, value in entry.items() if key in known}) for entry in entries)
-
-
-def _read_qa(path: Path) -> dict[str, StageQA]:
-    if not path.is_file():
-        return {}
-    return {stage: _stage_qa(entry) for stage, entry in _read_json(path).items()}
-
-
-def _stage_qa(entry: Json) -> StageQA:
-    rest = {key: value for key, value in entry.items() if key not in ("verdict", "reasons", "seconds", "phases")}
-    return StageQA(
-        verdict=Verdict(entry["verdict"]),
-        seconds=float(entry.get("seconds", 0.0)),
-        reasons=tuple(entry.get("reasons", ())),
-        phases={parse_phase(name): _phase_qa(values) for name, values in entry.get("phases", {}).items()},
-        measures=_numbers(rest),
-        notes={key: value for key, value in rest.items() if isinstance(value, str)},
-    )
-
-
-def _phase_qa(entry: Json) -> PhaseQA:
-    return PhaseQA(Verdict(entry["verdict"]), tuple(entry.get("reasons", ())), _numbers(entry))
-
-
-def _numbers(entry: Json) -> dict[str, float]:
-    return {key: math.nan if value is None else float(value) for key, value in entry.items() if _is_number(value)}
-
-
-def _is_number(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
 def _read_transforms(folder: Path) -> dict[Phase, sitk.Transform]:
     paths = sorted((folder / "transforms").glob("*_to_*.h5"))
-    return {parse_phase(path.name.split("_to_")[0]): sitk.ReadTransform(str(path)) for path in paths}
+    return {parse_phase(path.name.split("_to_")[0]): _read_transform(path) for path in paths}
+
+
+def _read_transform(path: Path) -> sitk.Transform:
+    try:
+        return sitk.ReadTransform(str(path))
+    except RuntimeError:
+        raise InputError(
+            f"'{path.name}' cannot be read as a transform", expected="an undamaged file", remedy="Register again"
+        ) from None
 
 
 def _flat(transform: sitk.Transform) -> sitk.Transform:
@@ -370,19 +325,6 @@ def _structure_record(name: str, mask: Mask) -> Json:
     return {"file": f"{name}.nrrd", "source": mask.source}
 
 
-def _qa_record(qa: StageQA) -> Json:
-    phases = {
-        phase: {"verdict": entry.verdict, "reasons": list(entry.reasons), **_finite(entry.measures)}
-        for phase, entry in qa.phases.items()
-    }
-    head: Json = {"verdict": qa.verdict, "reasons": list(qa.reasons), "seconds": round(qa.seconds, 3), "phases": phases}
-    return {**head, **_finite(qa.measures), **qa.notes}
-
-
-def _finite(measures: Mapping[str, float]) -> dict[str, float | None]:
-    return {key: value if math.isfinite(value) else None for key, value in measures.items()}
-
-
 def _write_json(path: Path, record: Json) -> None:
     path.write_text(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
@@ -392,6 +334,7 @@ def _write_extra(path: Path, content: sitk.Image | str, *, synthetic: bool) -> N
     if isinstance(content, str):
         path.write_text(content, encoding="utf-8")
     elif content.GetNumberOfComponentsPerPixel() > 1:
-        sitk.WriteImage(content, str(path), useCompression=True, compressionLevel=1)
+        with full_disk_said():
+            sitk.WriteImage(content, str(path), useCompression=True, compressionLevel=1)
     else:
         write_volume(Volume.from_image(content), path, synthetic=synthetic)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +53,38 @@ def test_a_folder_below_a_file_is_refused_in_words(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be written"), new_folder(tmp_path / "file" / "f"):
         pass
+
+
+@pytest.mark.parametrize("failure", [PermissionError(errno.EACCES, "in use"), KeyboardInterrupt()])
+def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_place(tmp_path, monkeypatch, failure):
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "old").touch()
+    rename = Path.rename
+
+    def refuse(path, target):
+        if ".partial-" in path.name:
+            raise failure
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises((InputError, KeyboardInterrupt)), new_folder(tmp_path / "f", force=True):
+        pass
+    assert (tmp_path / "f" / "old").exists()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.EISDIR])
+def test_a_name_that_cannot_be_used_is_refused_in_words(tmp_path, number):
+    with pytest.raises(InputError, match="cannot be written"), new_folder(tmp_path / "f"):
+        raise OSError(number, "no")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+def test_a_new_folder_is_as_private_as_the_user_asked_for(tmp_path):
+    before = os.umask(0o077)
+    try:
+        with new_folder(tmp_path / "f"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "f").stat().st_mode & 0o077 == 0

@@ -28,6 +28,7 @@ from Diff4MMLiTSLib.core.study import (
 )
 from Diff4MMLiTSLib.core.study_io import (
     find_studies,
+    input_hashes,
     read_normal,
     read_registered,
     read_segmentation,
@@ -189,6 +190,54 @@ def test_a_study_file_with_a_fault_is_refused_in_words(a_folder, changes, words)
     edit(a_folder, **changes)
     with pytest.raises(InputError, match=words):
         read_study(a_folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("study.json", {"format": "new"}),
+        ("study.json", {"history": [{"version": "1"}]}),
+        ("study.json", {"history": 7}),
+        ("qa.json", {"register": {"verdict": "fine"}}),
+        ("qa.json", {"register": {"seconds": 1}}),
+        ("qa.json", {"register": {"verdict": "pass", "phases": ["AP"]}}),
+    ],
+)
+def test_a_record_that_was_edited_wrongly_is_named_and_refused(a_folder, name, content):
+    before = json.loads((a_folder / "study.json").read_text(encoding="utf-8")) if name == "study.json" else {}
+    (a_folder / name).write_text(json.dumps({**before, **content}), encoding="utf-8")
+    with pytest.raises(InputError, match=name):
+        read_study(a_folder)
+
+
+def test_a_damaged_transform_is_named_and_refused(a_study, tmp_path):
+    write_study(replace(a_study, transforms={Phase.AP: sitk.TranslationTransform(3)}), tmp_path / "s")
+    (tmp_path / "s" / "transforms" / "AP_to_PVP.h5").write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"AP_to_PVP\.h5"):
+        read_study(tmp_path / "s")
+
+
+def test_only_the_images_that_a_study_names_are_hashed(a_folder):
+    (a_folder / "report Jane Doe.pdf").write_bytes(b"x")
+    assert sorted(input_hashes(a_folder)) == ["AP.nrrd", "PVP.nrrd", "liver.nrrd", "tumor.nrrd"]
+
+
+def test_a_transform_that_does_not_fit_on_the_disk_is_said(a_study, tmp_path, monkeypatch):
+    def full(*_args):
+        raise RuntimeError("sitk::ERROR: write failed")
+
+    monkeypatch.setattr(sitk, "WriteTransform", full)
+    with pytest.raises(InputError, match="disk is full"):
+        write_study(replace(a_study, transforms={Phase.AP: sitk.TranslationTransform(3)}), tmp_path / "s")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_study_file_that_cannot_be_opened_is_refused_without_its_path(a_folder):
+    (a_folder / "study.json").unlink()
+    (a_folder / "study.json").mkdir()
+    with pytest.raises(InputError, match="cannot be read") as caught:
+        read_study(a_folder)
+    assert str(a_folder.parent.parent) not in str(caught.value)
 
 
 def test_no_error_text_names_an_absolute_path(a_folder):
