@@ -83,17 +83,13 @@ def draw_tumors(
         InputError: No room: the liver is empty, the center lies outside of it, or every try failed.
     """
     free = liver if obstacles is None else liver & ~obstacles
-    if not free.any():
-        raise InputError("The liver has no free voxel", expected="a liver mask with room for a tumor")
-    box = box_around(free, grid, 0.0)  # all the work is done around the liver
-    free, around = free[box], cropped_grid(grid, box)
     mask = np.zeros_like(liver)
     shapes = []
     for _ in range(config.tumors):
-        tumor, shape = _place(free, around, config, rng)
-        mask[box] |= tumor
+        tumor, shape = _place(free, grid, config, rng)
+        mask |= tumor
         shapes.append(shape)
-        free = free & ~dilate_mm(tumor, around, config.gap_mm)
+        free = free & ~dilate_mm(tumor, grid, config.gap_mm)
     return DrawnTumors(mask, tuple(shapes))
 
 
@@ -152,12 +148,15 @@ def inpainting_mask(tumor: BoolArray, liver: BoolArray, grid: Grid, *, margin_mm
 def _place(
     free: BoolArray, grid: Grid, config: TumorMaskConfig, rng: np.random.Generator
 ) -> tuple[BoolArray, TumorShape]:
-    depth = ndimage.distance_transform_edt(free, sampling=grid.spacing_zyx_mm)
+    if not free.any():
+        raise InputError("The liver has no free voxel", expected="a liver mask with room for a tumor")
+    room = box_around(free, grid, min(grid.spacing_mm))  # with a voxel around the liver, which says where it ends
+    depth = ndimage.distance_transform_edt(free[room], sampling=grid.spacing_zyx_mm)
     deepest = float(depth.max())
     reason = f"the deepest free voxel lies {deepest:.0f} mm below the surface"
     for _ in range(config.tries):
         radius = _draw_radius(config, rng)
-        center = _draw_center(free, depth, grid, radius, config, rng)
+        center = _draw_center(free[room], depth, cropped_grid(grid, room), radius, config, rng)
         if center is None:
             continue
         radii = radius * rng.uniform(1 - config.axis_spread, 1 + config.axis_spread, 3)

@@ -108,3 +108,16 @@ def test_where_there_is_no_room_the_reason_is_said(liver, settings, words):
 def test_an_empty_liver_is_refused(liver):
     with pytest.raises(InputError, match="no free voxel"):
         draw(np.zeros_like(liver))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_flat_border_of_the_liver_cuts_no_more_off_a_tumor_than_asked_for(seed):
+    grid = Grid((40, 40, 40), (2.0, 2.0, 2.0))
+    liver = np.zeros(grid.shape, dtype=bool)
+    liver[10:30, 10:30, 10:30] = True
+    config = TumorMaskConfig(diameter_mm=(24.0, 24.0), minimum_inside=0.9, axis_spread=0.0, elasticity=0.0)
+    drawn = draw_tumors(liver, grid, config=config, rng=np.random.default_rng(seed))
+    ball_ml = 4 / 3 * np.pi * 12.0**3 / 1000
+    assert drawn.mask.sum() * grid.voxel_ml > 0.8 * ball_ml
+    center = np.rint(grid.to_index(np.array(drawn.shapes[0].center_mm))).astype(int)
+    assert min(*(center - 10), *(29 - center)) >= 1  # 0.3 radii below the capsule
