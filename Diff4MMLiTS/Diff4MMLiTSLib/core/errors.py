@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+ALLOCATION_FAILURES = ("can't allocate memory", "not enough memory", "failed to allocate memory", "out of memory")
+"""How torch and SimpleITK say in a RuntimeError that the host's memory is too small."""
+
 
 class Diff4MMLiTSError(Exception):
     """An error that a user can act on.
@@ -76,7 +79,12 @@ def explain(error: BaseException) -> Diff4MMLiTSError:
             f"The Python package '{package}' is not installed",
             remedy=f'Install it ("pip install {package}", in Slicer: the Setup tab); "doctor" lists what is missing',
         )
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if isinstance(error, ImportError):
+        return MissingError(
+            f"The Python package '{(error.name or '?').split('.')[0]}' is installed but cannot be loaded",
+            remedy='Install it again, in a version for this system; "doctor" shows the versions',
+        )
+    if _is_out_of_memory(error):
         return OutOfMemoryError(
             "Out of memory",
             remedy='Close other programs, use "--device cpu", or set a smaller patch or a coarser spacing_mm',
@@ -85,3 +93,8 @@ def explain(error: BaseException) -> Diff4MMLiTSError:
         f"Something unexpected happened ({type(error).__name__})",
         remedy='Run the command again with "--debug" and report what it prints (check it for names first)',
     )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    said = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in ALLOCATION_FAILURES)
+    return said or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

@@ -110,7 +110,7 @@ class ProgressWriter:
             self._line(event="result", path=path)
         else:
             self._end_bar()
-            print(path, file=self._stream)
+            print(self._showable(path), file=self._stream)
 
     def error(self, error: Diff4MMLiTSError) -> None:
         """Say what went wrong: a JSON line, or a sentence on standard error."""
@@ -122,7 +122,12 @@ class ProgressWriter:
             print(f"error: {error}", file=sys.stderr)
 
     def _line(self, **fields: object) -> None:
-        print(json.dumps(fields, ensure_ascii=False), file=self._stream, flush=True)
+        print(json.dumps(fields), file=self._stream, flush=True)  # ASCII: pipes of Windows are not UTF-8
+
+    def _showable(self, text: str) -> str:
+        """Return a text with escapes for what the stream cannot show."""
+        encoding = self._stream.encoding or "utf-8"
+        return text.encode(encoding, "backslashreplace").decode(encoding)
 
     def _seconds_left(self, fraction: float) -> int | None:
         if fraction < 0.01:
@@ -134,7 +139,7 @@ class ProgressWriter:
         left = self._seconds_left(fraction)
         clock = f"{left // 60:d}:{left % 60:02d} left" if left is not None else ""
         text = f"{stage:<12} [{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {fraction:4.0%} {clock:>11}  {message[:50]}"
-        print(f"\r\x1b[K{text}", end="", file=self._stream, flush=True)
+        print(f"\r\x1b[K{self._showable(text)}", end="", file=self._stream, flush=True)
         self._bar_shown = True
 
     def _end_bar(self) -> None:

@@ -90,7 +90,9 @@ def load_card(folder: Path) -> ModelCard:
             expected=f"a folder with {CARD_FILE} and .safetensors files",
             remedy="Check the path, or make a model with the command train",
         ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:  # its text names the whole path
+        raise _corrupt(folder, CARD_FILE, error.strerror or "unreadable") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise _corrupt(folder, CARD_FILE, str(error)) from None
     if not isinstance(values, dict):
         raise _corrupt(folder, CARD_FILE, "not a JSON object")

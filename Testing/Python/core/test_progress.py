@@ -40,6 +40,21 @@ def test_json_lines_follow_the_protocol():
     }
 
 
+@pytest.mark.parametrize("name", ["Müller → 肝", "undecodable \udcfc"])
+def test_json_lines_pass_any_name_through_any_pipe(name):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="cp1252")  # a pipe on Windows
+    ProgressWriter(ProgressStyle.JSON, stream).report(0.5, "register", name)
+    assert json.loads(raw.getvalue())["message"] == name
+
+
+def test_a_result_with_a_name_that_the_terminal_cannot_show_is_still_a_result():
+    raw = io.BytesIO()
+    writer = ProgressWriter(ProgressStyle.NONE, io.TextIOWrapper(raw, encoding="cp1252", write_through=True))
+    writer.result("out 肝")
+    assert raw.getvalue().decode("cp1252").startswith("out ")
+
+
 def test_the_bar_shows_the_share_and_the_time_left():
     stream = io.StringIO()
     writer = ProgressWriter(ProgressStyle.BAR, stream)

@@ -56,6 +56,13 @@ def test_a_missing_model_is_a_missing_error_that_says_how_to_make_one(tmp_path: 
     assert str(tmp_path) not in str(error.value)
 
 
+def test_a_card_that_cannot_be_opened_is_refused_without_its_path(tmp_path: Path) -> None:
+    (tmp_path / "model" / "model.json").mkdir(parents=True)
+    with pytest.raises(MissingError, match=r"model\.json") as error:
+        load_card(tmp_path / "model")
+    assert str(tmp_path) not in str(error.value)
+
+
 def test_a_model_of_another_kind_is_refused_by_name(a_model: Path) -> None:
     with pytest.raises(MissingError, match=r"of kind segmenter.*Expected: a model of kind inpainter"):
         load_model(a_model, ModelKind.INPAINTER)
