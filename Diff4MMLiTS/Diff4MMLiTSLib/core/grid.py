@@ -88,7 +88,8 @@ class Grid:
     def to_index(self, point_mm: FloatArray) -> FloatArray:
         """Return the continuous voxel indices (..., 3), x, y, z order, of world positions (..., 3) in LPS mm."""
         offset = np.asarray(point_mm, dtype=np.float64) - np.array(self.origin_mm)
-        return np.asarray((offset @ self.direction_matrix) / np.array(self.spacing_mm))
+        inverse = np.linalg.inv(self.direction_matrix)  # not the transpose: stored axes are perpendicular only roughly
+        return np.asarray((offset @ inverse.T) / np.array(self.spacing_mm))
 
     def with_spacing(self, spacing_mm: tuple[float, float, float]) -> Grid:
         """Return the grid of this spacing that covers the same box, with the box's corner kept in place."""

@@ -45,6 +45,12 @@ def test_world_and_index_are_inverse_and_agree_with_itk(a_grid):
     np.testing.assert_allclose(a_grid.to_index(world), index, atol=1e-9)
 
 
+def test_axes_that_are_perpendicular_only_roughly_do_not_move_far_points():
+    grid = Grid((512, 512, 100), (0.8, 0.8, 3.0), direction=(1.0, 0.005, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+    far = np.array([500.0, 400.0, 90.0])
+    np.testing.assert_allclose(grid.to_index(grid.to_world(far)), far, atol=1e-6)
+
+
 def test_an_image_keeps_its_grid_through_volume_and_back(a_grid):
     volume = Volume(np.arange(np.prod(a_grid.shape), dtype=np.int16).reshape(a_grid.shape), a_grid)
     again = Volume.from_image(volume.to_image())
