@@ -37,16 +37,16 @@ from .training.segmenter_task import NETWORK, fresh_segmenter
 THRESHOLD, UNTRAINED, REAL, BOTH = "threshold", "untrained", "real", "real_and_synthetic"
 MOST_PROCESSES = 8
 PARTS = {
-    "phantoms": 0.12,
+    "phantoms": 0.09,
     "register": 0.12,
-    "train inpainter": 0.14,
-    "inpaint": 0.02,
-    "train autoencoder": 0.14,
-    "train denoiser": 0.1,
-    "synthesize": 0.04,
+    "train inpainter": 0.135,
+    "inpaint": 0.01,
+    "train autoencoder": 0.12,
+    "train denoiser": 0.135,
+    "synthesize": 0.065,
     "train segmenter on real": 0.14,
     "train segmenter on real + synthetic": 0.14,
-    "segment and evaluate": 0.03,
+    "segment and evaluate": 0.035,
     "report": 0.01,
 }
 """Share of each part in the whole, measured on two cores; the progress bar's time left rests on it."""

@@ -16,6 +16,18 @@ from Diff4MMLiTSLib.core.study import Mask, MaskSource, RegisteredStudy
 REAL_DATA = Path(os.environ.get("DIFF4MMLITS_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests of one file on one worker; those that share the demo go first, on one worker, so it is made once."""
+
+    def group(item: pytest.Item) -> str:
+        return "demo" if "a_demo" in getattr(item, "fixturenames", ()) else item.path.name
+
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))
+    items.sort(key=lambda item: group(item) != "demo")
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real CTs; the test is skipped where it is absent."""
