@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import argparse
 import base64
-import io
 import re
 from pathlib import Path
-
-from PIL import Image
 
 NAMES = ("demo_phases", "demo_registration", "demo_inpainting", "demo_synthesis")
 """The first pictures of the report, in its order: input, stages 1, 2 and 3."""
@@ -32,8 +29,7 @@ def main() -> None:
     pictures |= zip((SCORES, SEGMENTATION), _pictures(html[stage_4:]), strict=False)
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, content in pictures.items():
-        smaller = Image.open(io.BytesIO(content)).convert("RGB").quantize(256)
-        smaller.save(arguments.out / f"{name}.png", optimize=True)
+        (arguments.out / f"{name}.png").write_bytes(content)
 
 
 def _pictures(html: str) -> list[bytes]:
