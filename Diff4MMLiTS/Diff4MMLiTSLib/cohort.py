@@ -10,10 +10,13 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from .core.errors import CanceledError, Diff4MMLiTSError, InputError, MissingError, explain
+from .core.errors import CanceledError, Diff4MMLiTSError, InputError, MissingError, OutOfMemoryError, explain
+from .core.files import explained
 from .core.progress import Progress, silent
 from .core.study_io import STUDY_FILE, find_studies
 from .phantom.generator import Variant, make_phantom, phantom_id, write_phantom
@@ -199,25 +202,38 @@ def _in_processes(todo: list[Job], work: StudyWork, workers: Workers, progress: 
             expected="dask with its distributed scheduler, for several processes or a cluster",
             remedy='Install it ("pip install dask[distributed]"), or leave out --workers and --scheduler',
         ) from None
-    with tempfile.TemporaryDirectory(prefix=".workers-", dir=_made(todo[0].target.parent.parent)) as folder:
-        stop = Path(folder) / "stop"
-        local = None
-        if not workers.scheduler:
-            local = LocalCluster(
-                n_workers=workers.count, threads_per_worker=1, dashboard_address=None, local_directory=folder
+    with ExitStack() as stack:
+        folder = stack.enter_context(_shared_folder(todo[0].target.parent))
+        cluster = workers.scheduler or stack.enter_context(
+            LocalCluster(
+                n_workers=workers.count, threads_per_worker=1, dashboard_address=None, local_directory=str(folder)
             )
-        with Client(local or workers.scheduler) as client:
-            submitted = {
-                client.submit(_attempt_elsewhere, work, job, stop, pure=False): job.target.name for job in todo
-            }
-            yield from _collect(submitted, stop, progress)
-        if local is not None:
-            local.close()
+        )
+        client = stack.enter_context(Client(cluster))
+        stop = folder / "stop"
+        submitted = {
+            client.submit(_attempt_elsewhere, work, _absolute(job), stop, is_new=not job.target.exists(), pure=False): (
+                job.target.name
+            )
+            for job in todo
+        }
+        yield from _collect(submitted, stop, progress)
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+@contextmanager
+def _shared_folder(out: Path) -> Iterator[Path]:
+    """Make a folder that all workers see: in the output where that is there, else beside it."""
+    place = (out if out.is_dir() else out.parent).absolute()
+    with explained(place):
+        place.mkdir(parents=True, exist_ok=True)
+        holder = tempfile.TemporaryDirectory(prefix=".workers-", dir=place, ignore_cleanup_errors=True)
+    with holder as name:
+        yield Path(name)
+
+
+def _absolute(job: Job) -> Job:
+    """Return a job that means the same wherever a worker was started."""
+    return replace(job, source=job.source.absolute(), target=job.target.absolute())
 
 
 def _collect(submitted: dict, stop: Path, progress: Progress) -> Iterator[Outcome]:  # type: ignore[type-arg]  # Dask
@@ -232,11 +248,26 @@ def _collect(submitted: dict, stop: Path, progress: Progress) -> Iterator[Outcom
                 time.sleep(POLL_S)
             raise
         for future in [future for future in waiting if future.done()]:
-            yield waiting.pop(future), future.result()
+            yield waiting.pop(future), _outcome(future)
         time.sleep(POLL_S)
 
 
-def _attempt_elsewhere(work: StudyWork, job: Job, stop: Path) -> Diff4MMLiTSError | None:
+def _outcome(future: Any) -> Diff4MMLiTSError | None:  # noqa: ANN401 (Dask is untyped)
+    """Return what became of a study; a worker that died takes only its own study with it."""
+    error = future.exception()
+    if isinstance(error, CanceledError):
+        raise error
+    if type(error).__name__ == "KilledWorker":
+        return OutOfMemoryError(
+            "The process that worked on it ended each time it was tried, most likely because memory ran out",
+            remedy="Use fewer --workers, or do this study alone to see what happens",
+        )
+    return explain(error) if error else future.result()
+
+
+def _attempt_elsewhere(work: StudyWork, job: Job, stop: Path, *, is_new: bool) -> Diff4MMLiTSError | None:
+    if is_new and job.target.exists():  # made by a worker that died before it could say so
+        return None
     quiet = silent()
     return _attempt(work, job, Progress(quiet.report, stop.exists))
 

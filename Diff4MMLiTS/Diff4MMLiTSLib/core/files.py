@@ -41,7 +41,7 @@ def new_folder(folder: Path, *, force: bool = False) -> Iterator[Path]:
     """
     if folder.exists() and not force:
         raise exists_error(folder)
-    with _explained(folder):
+    with explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = _made_beside(folder, "partial")
         try:
@@ -68,7 +68,7 @@ def new_file(path: Path, *, force: bool = False) -> Iterator[Path]:
     """
     if path.exists() and not force:
         raise exists_error(path)
-    with _explained(path):
+    with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = Path(tempfile.mkdtemp(prefix=".partial-", dir=path.parent))
         try:
@@ -85,6 +85,29 @@ def exists_error(path: Path) -> InputError:
         expected="a new name",
         remedy="Choose another output, or give --force to replace it",
     )
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Say in words why the system refuses to write a file or folder.
+
+    Raises:
+        InputError: No permission, a name that cannot be used, or a full disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InputError(
+                f"The disk is full: '{path.name}' could not be written",
+                remedy="Free space or choose another output; nothing half-written was left",
+            ) from None
+        if error.errno in REFUSALS:
+            raise InputError(
+                f"'{path.name}' cannot be written: {error.strerror}",
+                remedy="Choose an output folder that you may write to",
+            ) from None
+        raise
 
 
 def _take_place(partial: Path, folder: Path, *, force: bool) -> None:
@@ -112,21 +135,3 @@ def _made_beside(folder: Path, purpose: str) -> Path:
     made = folder.with_name(f".{folder.name[:40]}.{purpose}-{token_hex(4)}")
     made.mkdir()
     return made
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"The disk is full: '{path.name}' could not be written",
-                remedy="Free space or choose another output; nothing half-written was left",
-            ) from None
-        if error.errno in REFUSALS:
-            raise InputError(
-                f"'{path.name}' cannot be written: {error.strerror}",
-                remedy="Choose an output folder that you may write to",
-            ) from None
-        raise
