@@ -9,7 +9,7 @@ over dose and fat; what was not found is left out. Volumes of one study share do
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import permutations
 
 import numpy as np
@@ -23,14 +23,19 @@ from .phases import ALL_PHASES, Phase
 KNOTS = (0.0, 1.0, 2.0, 3.0, 4.0)
 """Contrast times of the curves: early arterial, AP, PVP, DELAY, late."""
 NATIVE_HU: Mapping[str, float] = {
-    "aorta": 41, "cava": 42, "liver": 57, "vessels": -3, "spleen": 48, "cortex": 50, "medulla": 28,
+    "aorta": 41, "cava": 42, "liver": 57, "portal": 13, "spleen": 48, "cortex": 50, "medulla": 28,
 }  # fmt: skip
 """What the landmarks measure before contrast."""
+NAMES: Mapping[str, str] = {
+    "aorta": "aorta", "cava": "vena cava", "liver": "liver", "portal": "portal vein above liver", "spleen": "spleen",
+    "cortex": "renal cortex", "medulla": "renal medulla",
+}  # fmt: skip
+"""What to call the landmarks."""
 CURVES_HU: Mapping[str, tuple[float, float, float, float, float]] = {
     "aorta": (345, 320, 165, 110, 88),
     "cava": (52, 82, 155, 106, 86),
     "liver": (62, 78, 115, 95, 86),
-    "vessels": (-1, 8, 13, 5, 2),
+    "portal": (15, 36, 41, 22, 14),
     "spleen": (73, 140, 125, 98, 86),
     "cortex": (150, 210, 195, 165, 145),
     "medulla": (55, 124, 145, 120, 105),
@@ -41,7 +46,7 @@ DEVIATION: Mapping[str, tuple[float, float]] = {
     "aorta": (7.0, 0.12),
     "cava": (8.0, 0.15),
     "liver": (8.0, 0.15),
-    "vessels": (6.0, 0.3),
+    "portal": (6.0, 0.25),
     "spleen": (9.0, 0.12),
     "cortex": (15.0, 0.15),
     "medulla": (15.0, 0.15),
@@ -49,8 +54,9 @@ DEVIATION: Mapping[str, tuple[float, float]] = {
 """Standard deviation in HU, and as a share of the enhancement, between patients of equal dose: 8 to 15 HU of parenchyma
 and 15 % of vessels in the literature, half of it dose; kidneys more, since their parts are cut by slices."""
 TIMES = np.arange(0.0, 4.01, 0.1)
-TIME_DEVIATION = 0.4
-"""How far protocols and circulations put a phase from its textbook moment; half way to the next is open."""
+TIME_DEVIATION: Mapping[Phase, float] = {Phase.AP: 0.4, Phase.PVP: 0.4, Phase.DELAY: 0.3}
+"""How far protocols and circulations put a phase from its textbook moment; half way to the next is open. Contrast fades
+slowly in minutes, so the delayed phase varies less."""
 DOSES = np.linspace(0.55, 1.6, 15)
 DOSE_DEVIATION = 0.2
 """Iodine per kg of body weight, and cardiac output."""
@@ -64,6 +70,10 @@ FEWEST_LANDMARKS = 3
 """With fewer, one mistaken landmark would decide."""
 LEAST_GAP = 0.3
 """Two enhanced phases closer than this in contrast time (about 10 s of AP to PVP) are not told apart by their order."""
+LEAST_SHARE_ALONE = 0.05
+"""Where a volume alone makes its phase less probable than this, the volumes are not all different phases: one may be
+there twice. Then each is judged by itself."""
+NOT_ALL_DIFFERENT = "the volumes do not look like as many different phases, so each was judged by itself"
 HIGHEST_CONFIDENCE = 0.99
 
 FloatArray = NDArray[np.float64]
@@ -104,7 +114,11 @@ def evidence_from_image(volume: Volume) -> PhaseEvidence:
 
 def findings_of(volume: Volume) -> ImageFindings:
     """Measure a volume; findings are small, so that the volumes of a study need not be in memory together."""
-    landmarks = find_landmarks(volume)
+    return weigh(find_landmarks(volume))
+
+
+def weigh(landmarks: Landmarks) -> ImageFindings:
+    """Return how likely the brightness of the organs is at each contrast time, dose and liver fat."""
     values = _found(landmarks)
     dose, fat = DOSES[None, :, None], np.array(FAT_HU)[None, None, :]
     log_native = np.zeros((1, len(DOSES), len(FAT_HU)))
@@ -126,7 +140,7 @@ def evidence_from_findings(findings: Sequence[ImageFindings], *, in_order: bool 
         in_order: Whether they are sorted by acquisition time, so that phases must ascend.
 
     Returns:
-        One evidence per volume.
+        One evidence per volume. Two may name the same phase, when the volumes do not look like different phases.
     """
     if len(findings) > len(ALL_PHASES):
         return tuple(evidence_from_findings([each])[0] for each in findings)
@@ -139,24 +153,38 @@ def evidence_from_findings(findings: Sequence[ImageFindings], *, in_order: bool 
 def _decide(findings: Sequence[ImageFindings], *, in_order: bool) -> tuple[PhaseEvidence, ...]:
     if not findings:
         return ()
-    prior = _dose_prior()
     by_phase = [_by_phase(each) for each in findings]
-    chances = {}
-    for phases in _assignments(len(findings), in_order=in_order):
-        product = prior.copy()
-        for table, phase in zip(by_phase, phases, strict=True):
-            product = product * table[phase]
-        chances[phases] = float(product.sum())
-    total = sum(chances.values())
+    chances = _chances(by_phase, in_order=in_order)
     best = max(chances, key=lambda phases: chances[phases])
-    clear = [True] * len(findings) if in_order else _told_apart(findings, best)
+    if not all(_is_plausible(tables, phase) for tables, phase in zip(by_phase, best, strict=True)):
+        alone = (_decide([each], in_order=False)[0] for each in findings)
+        return tuple(replace(each, reasons=(*each.reasons, NOT_ALL_DIFFERENT)) for each in alone)
+    apart = _told_apart(findings, best)
     result = []
     for index, phase in enumerate(best):
-        share = {each: sum(c for a, c in chances.items() if a[index] is each) / total for each in ALL_PHASES}
+        share = {each: sum(c for a, c in chances.items() if a[index] is each) for each in ALL_PHASES}
         margin = share[phase] - max(share[each] for each in ALL_PHASES if each is not phase)
-        confidence = float(np.clip(margin, 0.0, HIGHEST_CONFIDENCE)) * (1.0 if clear[index] else 0.5)
-        result.append(PhaseEvidence(phase, confidence, _reasons(findings[index], share, apart=clear[index])))
+        confidence = float(np.clip(margin, 0.0, HIGHEST_CONFIDENCE)) * (1.0 if apart[index] else 0.5)
+        result.append(PhaseEvidence(phase, confidence, _reasons(findings[index], share, apart=apart[index])))
     return tuple(result)
+
+
+def _chances(by_phase: Sequence[Mapping[Phase, FloatArray]], *, in_order: bool) -> dict[tuple[Phase, ...], float]:
+    """Return the probability of every assignment of different phases, summed over dose and fat of the one patient."""
+    prior, chances = _dose_prior(), {}
+    for phases in _assignments(len(by_phase), in_order=in_order):
+        product = prior.copy()
+        for tables, phase in zip(by_phase, phases, strict=True):
+            product = product * tables[phase]
+        chances[phases] = float(product.sum())
+    total = sum(chances.values())
+    return {phases: chance / total for phases, chance in chances.items()}
+
+
+def _is_plausible(tables: Mapping[Phase, FloatArray], phase: Phase) -> bool:
+    """Return whether a volume could be this phase by itself, whatever the others leave for it."""
+    alone = {each: float((table * _dose_prior()).sum()) for each, table in tables.items()}
+    return alone[phase] >= LEAST_SHARE_ALONE * sum(alone.values())
 
 
 def _assignments(count: int, *, in_order: bool) -> Iterator[tuple[Phase, ...]]:
@@ -174,7 +202,7 @@ def _by_phase(findings: ImageFindings) -> dict[Phase, FloatArray]:
 
 
 def _time_prior(phase: Phase) -> FloatArray:
-    weight = np.exp(-0.5 * ((TIMES - ALL_PHASES.index(phase)) / TIME_DEVIATION) ** 2)
+    weight = np.exp(-0.5 * ((TIMES - ALL_PHASES.index(phase)) / TIME_DEVIATION[phase]) ** 2)
     return np.asarray(weight / weight.sum())
 
 
@@ -189,7 +217,7 @@ def _told_apart(findings: Sequence[ImageFindings], phases: Sequence[Phase]) -> l
     shared = np.prod([_by_phase(each)[phase] for each, phase in zip(findings, phases, strict=True)], axis=0) * prior
     dose, fat = np.unravel_index(int(shared.argmax()), shared.shape)
     times = {
-        phase: float(TIMES[(each.enhanced[:, dose, fat] * _time_prior(phase)).argmax()])
+        phase: float(TIMES[each.enhanced[:, dose, fat].argmax()])
         for each, phase in zip(findings, phases, strict=True)
         if phase is not Phase.NC
     }
@@ -213,7 +241,7 @@ def _found(landmarks: Landmarks) -> dict[str, float]:
 
 
 def _reasons(findings: ImageFindings, share: Mapping[Phase, float], *, apart: bool) -> tuple[str, ...]:
-    measured = ", ".join(f"{name} {value:.0f}" for name, value in _found(findings.landmarks).items())
+    measured = ", ".join(f"{NAMES[name]} {value:.0f}" for name, value in _found(findings.landmarks).items())
     ranked = sorted(share, key=lambda phase: share[phase], reverse=True)[:2]
     reasons = [f"the image shows, in HU: {measured}"]
     if share[ranked[1]] > 0.1:
@@ -225,5 +253,8 @@ def _reasons(findings: ImageFindings, share: Mapping[Phase, float], *, apart: bo
 
 
 def _too_little(findings: ImageFindings) -> PhaseEvidence:
-    found = ", ".join(_found(findings.landmarks)) or "none of aorta, cava, liver, spleen and kidneys"
+    found = (
+        ", ".join(NAMES[name] for name in _found(findings.landmarks))
+        or "none of aorta, cava, liver, spleen and kidneys"
+    )
     return PhaseEvidence(reasons=(f"too little of the abdomen was recognized in the image to tell ({found})",))

@@ -51,11 +51,18 @@ DEEP_MM = 13.0
 """Depth inside soft tissue that muscle and gut do not reach and the liver does."""
 LIVER_BAND_HU = 22.0
 SMALLEST_LIVER_ML = 250.0
+VESSEL_BLUR_MM = 1.8
+VESSEL_PERCENTILE = 99.5
+"""Of liver and hilum: portal trunk and the stems of the hepatic veins are about 1 % of it."""
 SPLEEN_DEPTH_MM = 9.0
 SMALLEST_SPLEEN_ML = 8.0
 """Of the core that is deep inside."""
 KIDNEY_LEVELS_HU = (0.0, 60.0, 100.0, 140.0)
-KIDNEY_AREA_MM2 = (800.0, 4200.0)
+KIDNEY_Y_MM = (-18.0, 48.0)
+"""Before and behind the middle of the vertebra; stomach and small bowel lie further in front."""
+KIDNEY_AREA_MM2 = (600.0, 4200.0)
+KIDNEY_FILL = 0.5
+"""Least share of its box: a disc fills 0.79, the diamonds that opening leaves of small islands 0.5."""
 FEWEST_KIDNEY_ML = 12.0
 KIDNEY_HU = 290.0
 """Above this median, an island is bowel with oral contrast."""
@@ -77,7 +84,7 @@ class Landmarks:
         aorta: Median of the abdominal or lower thoracic aorta.
         cava: Median of the inferior vena cava.
         liver: Most frequent value of the parenchyma.
-        vessels: Bright tail of the liver minus its dark tail: contrast of portal and hepatic veins.
+        portal: Brightest vessels in liver and hilum minus the liver: mostly the portal vein, some noise in every phase.
         spleen: Median.
         cortex: Bright part of the kidneys (97th percentile).
         medulla: Dark part of the kidneys (25th percentile).
@@ -86,7 +93,7 @@ class Landmarks:
     aorta: float | None = None
     cava: float | None = None
     liver: float | None = None
-    vessels: float | None = None
+    portal: float | None = None
     spleen: float | None = None
     cortex: float | None = None
     medulla: float | None = None
@@ -116,9 +123,8 @@ def find_landmarks(volume: Volume) -> Landmarks:
     kidneys = _kidneys(scene)
     liver = _liver(scene, kidneys)
     spleen = _spleen(scene, kidneys)
-    level, tails = _liver_values(scene, liver)
-    cortex, medulla = _kidney_values(scene, kidneys)
-    return Landmarks(aorta, cava, level, tails, _median(scene.smooth, spleen), cortex, medulla)
+    level, portal = _liver_values(scene, liver)
+    return Landmarks(aorta, cava, level, portal, _median(scene.smooth, spleen), *_kidney_values(scene, kidneys))
 
 
 def upright(volume: Volume) -> Volume:
@@ -291,7 +297,7 @@ def _liver(scene: _Scene, kidneys: BoolArray) -> BoolArray:
 
 
 def _liver_values(scene: _Scene, liver: BoolArray) -> tuple[float | None, float | None]:
-    """Return the parenchyma's level, and by how far the bright tail exceeds the dark one."""
+    """Return the parenchyma's level, and by how far the brightest vessels in liver and hilum exceed it."""
     if not liver.any():
         return None, None
     level = _mode(scene.smooth[liver])
@@ -299,8 +305,8 @@ def _liver_values(scene: _Scene, liver: BoolArray) -> tuple[float | None, float 
     inner = ndimage.binary_erosion(whole, iterations=3, border_value=1)
     if inner.sum() < 500:
         return level, None
-    low, high = np.percentile(scene.smooth[inner], (3.0, 97.0))
-    return level, float(high + low - 2 * level)
+    sharp = ndimage.gaussian_filter(scene.values, VESSEL_BLUR_MM / SPACING_MM)
+    return level, float(np.percentile(sharp[inner], VESSEL_PERCENTILE) - level)
 
 
 def _spleen(scene: _Scene, kidneys: BoolArray) -> BoolArray:
@@ -313,26 +319,25 @@ def _spleen(scene: _Scene, kidneys: BoolArray) -> BoolArray:
 
 
 def _kidneys(scene: _Scene) -> BoolArray:
-    """Return round islands beside the spine: slice by slice, at the lowest threshold that sets them apart."""
-    found = np.zeros_like(scene.body)
-    window = [_side(scene, x_mm=x_mm, y_mm=(-42.0, 36.0)) for x_mm in ((-92.0, -24.0), (24.0, 92.0))]
+    """Return round islands beside the spine: on each side those of the threshold that sets most of them apart."""
+    sides = [_side(scene, x_mm=x_mm, y_mm=KIDNEY_Y_MM) for x_mm in ((-92.0, -24.0), (24.0, 92.0))]
+    best = [np.zeros_like(scene.body) for _ in sides]
     for threshold in KIDNEY_LEVELS_HU:
         soft = (scene.smooth > threshold) & (scene.smooth < BLOOD_HU[1]) & scene.body
-        islands = np.stack(
-            [_islands(*planes) for planes in zip(soft, scene.values, window[0] | window[1], strict=True)]
-        )
-        for side in window:
-            if not (found & side).any():
-                found |= _if_large(_largest(islands & side), FEWEST_KIDNEY_ML)
-    medians = [_median(scene.values, found & side) for side in window]
+        planes = zip(soft, scene.values, sides[0] | sides[1], strict=True)
+        islands = np.stack([_islands(*plane) for plane in planes])
+        candidates = (_largest(islands & side) for side in sides)
+        best = [new if new.sum() > old.sum() else old for new, old in zip(candidates, best, strict=True)]
+    best = [_if_large(kidney, FEWEST_KIDNEY_ML) for kidney in best]
+    medians = [_median(scene.values, kidney) for kidney in best]
     if medians[0] is not None and medians[1] is not None and abs(medians[0] - medians[1]) > PAIR_HU:
-        return np.zeros_like(found)
-    return found
+        return np.zeros_like(scene.body)
+    return best[0] | best[1]
 
 
 def _islands(soft: BoolArray, values: FloatArray, window: BoolArray) -> BoolArray:
     """Return the islands of one slice that are as large and round as a kidney, with fat around, and in the window."""
-    labels, _ = ndimage.label(ndimage.binary_opening(soft, iterations=3))
+    labels, _ = ndimage.label(ndimage.binary_opening(soft, iterations=2))
     result = np.zeros_like(soft)
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
         region = labels[box] == number
@@ -349,7 +354,8 @@ def _is_round(region: BoolArray) -> bool:
     low, high = KIDNEY_AREA_MM2
     height, width = region.shape
     is_kidney_sized = low <= region.sum() * SPACING_MM**2 <= high
-    return bool(is_kidney_sized and region.sum() > 0.6 * height * width and max(height, width) < 2 * min(height, width))
+    is_compact = region.sum() > KIDNEY_FILL * height * width
+    return bool(is_kidney_sized and is_compact and max(height, width) < 2 * min(height, width))
 
 
 def _kidney_values(scene: _Scene, kidneys: BoolArray) -> tuple[float | None, float | None]:

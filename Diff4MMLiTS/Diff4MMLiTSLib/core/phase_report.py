@@ -7,6 +7,7 @@ contradict each other or say too little, the user is asked.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from .study_io import STUDY_FILE, find_studies, phase_files
 
 HEADERS_SHARE = 0.3
 """Share of a DICOM folder's progress for reading headers."""
+DICOM_PREAMBLE, DICOM_MARK = 128, b"DICM"
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class PhaseFinding:
     """What is known about the phase of one volume.
 
     Args:
-        source: File name (with the study's folder in a cohort), or number of the DICOM series; never a path.
+        source: File name (with the study's folder in a cohort), or number of the DICOM series; never a path. Where
+            several sources were given and their names do not tell them apart, their number comes first.
         evidence: Phase, confidence and reasons.
     """
 
@@ -50,9 +53,8 @@ def recognize_phases(sources: Sequence[Path], progress: Progress) -> tuple[Phase
         CanceledError: The user asked to stop.
     """
     found: list[PhaseFinding] = []
-    for index, source in enumerate(sources):
+    for index, (source, prefix) in enumerate(zip(sources, _prefixes(sources), strict=True)):
         piece = progress.part(index / len(sources), (index + 1) / len(sources))
-        prefix = f"{source.name}/" if len(sources) > 1 and source.is_dir() else ""
         found += [PhaseFinding(prefix + each.source, each.evidence) for each in _recognizer(source)(source, piece)]
     return tuple(found)
 
@@ -103,19 +105,48 @@ def _choices(evidence: PhaseEvidence) -> str:
     return f"{evidence.phase} (most likely), {', '.join(others)}" if evidence.phase else ", ".join(ALL_PHASES)
 
 
+def _prefixes(sources: Sequence[Path]) -> list[str]:
+    """Return what sets the sources apart: nothing for one, else study names, and numbers where names do not suffice.
+
+    The name of a DICOM folder is often the patient's, so such folders are numbered.
+    """
+    if len(sources) == 1:
+        return [""]
+    names = Counter(source.name for source in sources)
+    result = []
+    for number, source in enumerate(sources, start=1):
+        is_ours = source.is_file() or _holds_studies(source)
+        mark = "" if is_ours and names[source.name] == 1 else f"source {number}: "
+        result.append(mark + (f"{source.name}/" if is_ours and not source.is_file() else ""))
+    return result
+
+
+def _holds_studies(folder: Path) -> bool:
+    return (folder / STUDY_FILE).is_file() or any(folder.glob(f"[!.]*/{STUDY_FILE}"))
+
+
 def _recognizer(source: Path) -> Callable[[Path, Progress], list[PhaseFinding]]:
     if source.is_file():
         return _of_file
-    if (source / STUDY_FILE).is_file() or any(source.glob(f"[!.]*/{STUDY_FILE}")):
-        return _of_studies
-    return _of_dicom
+    return _of_studies if _holds_studies(source) else _of_dicom
 
 
 def _of_file(file: Path, progress: Progress) -> list[PhaseFinding]:
     progress.update(0.0, "reading the image")
+    _refuse_dicom(file)
     (from_image,) = evidence_from_findings([findings_of(read_volume(file))])
     from_name = phase_from_text(file.name.partition(".")[0], where="file name")
     return [PhaseFinding(file.name, merge_evidence([from_name, from_image]))]
+
+
+def _refuse_dicom(file: Path) -> None:
+    with file.open("rb") as stream:
+        if stream.read(DICOM_PREAMBLE + len(DICOM_MARK)).endswith(DICOM_MARK):
+            raise InputError(
+                "A single DICOM file was given",
+                expected="the folder that holds all DICOM files of the examination",
+                remedy="Give the folder: its series and their times are found in it",
+            )
 
 
 def _of_studies(path: Path, progress: Progress) -> list[PhaseFinding]:
