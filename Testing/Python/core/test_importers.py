@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from abdomen import an_abdomen
 from dicom_factory import SeriesSpec, body, write_series
 from Diff4MMLiTSLib.core.config import ImportConfig
 from Diff4MMLiTSLib.core.errors import CanceledError, InputError
@@ -305,3 +306,25 @@ def test_a_dicom_examination_can_be_named(tmp_path):
     write_series(tmp_path / "in", SeriesSpec(patient="B", study_uid="1.2.3"), prefix="B")
     with pytest.raises(InputError, match="2 examinations, but one study id"):
         run(tmp_path / "in", tmp_path / "out", ImportSource.DICOM, study_id="host 2")
+
+
+def a_native_series(folder: Path, description: str) -> None:
+    ct = an_abdomen(Phase.NC)
+    spec = SeriesSpec(description=description, hu=ct.array, pixel_mm=(3.0, 3.0), origin_mm=ct.grid.origin_mm)
+    write_series(folder, spec)
+
+
+def test_the_image_decides_the_phase_of_a_dicom_series_whose_headers_are_silent(tmp_path):
+    a_native_series(tmp_path / "in", "Abdomen")
+    report = run(tmp_path / "in", tmp_path / "out", ImportSource.DICOM)
+    assert tuple(read_study(tmp_path / "out" / report.written[0]).phases) == (Phase.NC,)
+    assert any("aorta" in warning for warning in report.warnings)
+
+
+def test_headers_that_contradict_the_image_are_not_believed_unless_the_user_says_so(tmp_path):
+    a_native_series(tmp_path / "in", "arterial")
+    with pytest.raises(InputError, match="contradict each other") as caught:
+        run(tmp_path / "in", tmp_path / "out", ImportSource.DICOM)
+    assert "--phase 1=" in str(caught.value.remedy)
+    report = run(tmp_path / "in", tmp_path / "out", ImportSource.DICOM, phases={1: "AP"})
+    assert tuple(read_study(tmp_path / "out" / report.written[0]).phases) == (Phase.AP,)
