@@ -44,6 +44,7 @@ class WorkingStudy:
         grid: The lattice of the arrays.
         synthetic: Whether it was made by a generative model.
         reference_phase: The phase that the labels were drawn on.
+        source_study: The patient's study that a synthetic one was made from; empty for a real one.
     """
 
     study_id: str
@@ -54,6 +55,12 @@ class WorkingStudy:
     grid: Grid
     synthetic: bool = False
     reference_phase: Phase = Phase.PVP
+    source_study: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Id of the study that this is, or was made from: outside a synthetic tumor they are the same voxels."""
+        return self.source_study or self.study_id
 
     @cached_property
     def lesions(self) -> tuple[NDArray[np.int64], ...]:
@@ -169,7 +176,13 @@ def to_working_study(study: RegisteredStudy, *, spacing_mm: float, margin_mm: fl
         grid=grid,
         synthetic=study.synthetic,
         reference_phase=study.reference_phase,
+        source_study=_source_of(study),
     )
+
+
+def _source_of(study: RegisteredStudy) -> str:
+    sources = [entry.config.get("source_study") for entry in study.history if entry.stage == "synthesize"]
+    return str(sources[0] or "") if sources else ""
 
 
 def working_grid(grid: Grid, spacing_mm: float) -> Grid:

@@ -41,8 +41,11 @@ def segmenter_task(
         raise InputError(
             f"{len(studies)} studies to train on and {len(validation)} to validate on", expected="at least one of each"
         )
-    if shared := {study.study_id for study in studies} & {study.study_id for study in validation}:
-        raise InputError(f"Study '{min(shared)}' is in training and validation", expected="different studies")
+    if shared := {study.origin for study in studies} & {study.origin for study in validation}:
+        raise InputError(
+            f"Study '{min(shared)}' is in training and validation",
+            expected="different studies; a synthetic one counts as the study that it was made from",
+        )
     network = fresh_segmenter(config.network, seed=config.loop.seed)
     return Task(
         kind=ModelKind.SEGMENTER,

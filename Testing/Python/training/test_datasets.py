@@ -55,6 +55,13 @@ def test_an_upright_grid_of_the_same_spacing_is_its_own_working_grid() -> None:
     assert working_grid(grid, 3.0).same_as(grid)
 
 
+def test_a_synthetic_study_says_whose_it_is(a_study: RegisteredStudy) -> None:
+    made = HistoryEntry("synthesize", "1", config={"source_study": "patient 7"})
+    pair = replace(a_study, study_id="x_synthetic-0001", synthetic=True, history=(made,))
+    assert to_working_study(pair, spacing_mm=3.0, margin_mm=None).origin == "patient 7"
+    assert to_working_study(a_study, spacing_mm=3.0, margin_mm=None).origin == a_study.study_id
+
+
 def test_labels_lie_where_they_lay_in_the_patient(a_study: RegisteredStudy) -> None:
     working = to_working_study(a_study, spacing_mm=1.5, margin_mm=None)
     z, y, x = np.argwhere(working.tumor).mean(axis=0)

@@ -50,6 +50,12 @@ def test_the_saved_model_gives_the_same_output_in_a_new_process(tmp_path: Path) 
         assert torch.equal(network(x), torch.load(tmp_path / "y.pt"))
 
 
+def test_a_synthetic_study_of_a_validation_patient_is_not_learned_from() -> None:
+    pair = replace(working_study("b_synthetic-0001", synthetic=True), source_study="b")
+    with pytest.raises(InputError, match="'b' is in training and validation"):
+        segmenter_task(segmenter_config(), [working_study("a"), pair], [working_study("b", seed=1)])
+
+
 def test_the_same_seed_gives_the_same_fresh_network() -> None:
     config = segmenter_config().network
     weights = [next(fresh_segmenter(config, seed=seed).parameters()) for seed in (1, 1, 2)]
