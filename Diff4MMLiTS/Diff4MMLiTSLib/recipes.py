@@ -29,7 +29,7 @@ from .core.files import exists_error, new_file
 from .core.intensity import Window
 from .core.progress import Progress
 from .core.study import RegisteredStudy
-from .core.study_io import find_studies, read_normal, read_study
+from .core.study_io import find_studies, folders_by_id, read_normal, read_study
 from .nets.autoencoder import Autoencoder
 from .pipeline import RunOptions, inpaint_cohort, register_cohort, synthesize_cohort
 from .training.checkpoint import load_model, save_model, software_versions
@@ -43,6 +43,8 @@ from .training.trainer import train
 
 MODEL_FOLDER = "model"
 RECIPE_FILE = "recipe.json"
+COHORT_SETTINGS = ("cohorts", "validation", "normal", "normal_validation")
+"""Settings of a recipe that hold paths of cohorts."""
 
 
 @dataclass(frozen=True)
@@ -244,13 +246,17 @@ def train_all(trainer: Trainer, cohorts: Cohorts, run: Path, progress: Progress)
     Args:
         trainer: The recipe.
         cohorts: Labeled studies; those that are not registered are registered first.
-        run: Receives registered/, inpainter/, normal/, autoencoder/, synthesizer/, synthetic/, segmenter/.
+        run: Receives inpainter/, autoencoder/, synthesizer/ and segmenter/; and, numbered by cohort, registered-1/,
+            normal-1/ and synthetic-1/.
         progress: Reports every step.
 
     Returns:
         The segmenter's model folder.
+
+    Raises:
+        InputError: Studies of the same id; or as ``train_recipe``.
     """
-    config = trainer.config
+    folders_by_id((*cohorts.training, *cohorts.validation))  # said now, not after hours
     registered = register_all(trainer, cohorts, run, progress.part(0.0, 0.05, "register"))
     inpainter = trainer.inpainter(registered, run / "inpainter", progress.part(0.05, 0.25, "train inpainter"))
     normal = inpaint_all(trainer, registered, inpainter, run, progress.part(0.25, 0.3, "inpaint"))
@@ -258,19 +264,8 @@ def train_all(trainer: Trainer, cohorts: Cohorts, run: Path, progress: Progress)
     paired = Cohorts(registered.training, registered.validation, *normal)
     part = progress.part(0.5, 0.7, "train denoiser")
     synthesizer = trainer.synthesizer(paired, autoencoder, run / "synthesizer", part)
-    synthetic = run / "synthetic"
-    for source in normal[0]:
-        result = synthesize_cohort(
-            source,
-            synthetic,
-            model=synthesizer,
-            pairs=config.pairs,
-            config=config.synthesize,
-            options=options_of(trainer),
-            progress=progress.part(0.7, 0.75, "synthesize"),
-        )
-        raise_failures(result)
-    both = Cohorts((*registered.training, synthetic), registered.validation)
+    synthetic = synthesize_all(trainer, normal[0], synthesizer, run, progress.part(0.7, 0.75, "synthesize"))
+    both = Cohorts((*registered.training, *synthetic), registered.validation)
     return trainer.segmenter(both, run / "segmenter", progress.part(0.75, 1.0, "train segmenter"))
 
 
@@ -280,8 +275,7 @@ def register_all(trainer: Trainer, cohorts: Cohorts, run: Path, progress: Progre
     def registered(sources: tuple[Path, ...], name: str, part: Progress) -> tuple[Path, ...]:
         folders = []
         for index, source in enumerate(sources):
-            studies = [read_study(folder) for folder in find_studies(source)]
-            if all(isinstance(study, RegisteredStudy) for study in studies):
+            if all(isinstance(read_study(folder), RegisteredStudy) for folder in find_studies(source)):
                 folders.append(source)
                 continue
             out = run / f"{name}-{index + 1}"
@@ -312,6 +306,25 @@ def inpaint_all(
     return training, inpainted(cohorts.validation, "normal-validation", progress.part(0.8, 1.0))
 
 
+def synthesize_all(
+    trainer: Trainer, sources: Sequence[Path], synthesizer: Path, run: Path, progress: Progress
+) -> tuple[Path, ...]:
+    """Return folders of the run with synthetic pairs made from normal studies, one per cohort."""
+    folders = tuple(run / f"synthetic-{index + 1}" for index in range(len(sources)))
+    for index, (source, out) in enumerate(zip(sources, folders, strict=True)):
+        result = synthesize_cohort(
+            source,
+            out,
+            model=synthesizer,
+            pairs=trainer.config.pairs,
+            config=trainer.config.synthesize,
+            options=options_of(trainer),
+            progress=progress.part(index / len(sources), (index + 1) / len(sources)),
+        )
+        raise_failures(result)
+    return folders
+
+
 def options_of(trainer: Trainer) -> RunOptions:
     """Return how stages are applied within a run."""
     return RunOptions(device=str(trainer.device), seed=trainer.config.train_segmenter.loop.seed)
@@ -330,7 +343,7 @@ class _Kind:
 
 def _pairs(studies: Sequence[WorkingStudy], cohorts: Sequence[Path]) -> tuple[TumorPair, ...]:
     """Return each study that has tumors with its inpainted counterpart, on the study's working grid."""
-    counterparts = {folder.name: folder for cohort in cohorts for folder in find_studies(cohort)}
+    counterparts = folders_by_id(cohorts)
     pairs = []
     for study in studies:
         if not study.tumor.any():
@@ -338,7 +351,7 @@ def _pairs(studies: Sequence[WorkingStudy], cohorts: Sequence[Path]) -> tuple[Tu
         if study.study_id not in counterparts:
             raise InputError(
                 f"Study '{study.study_id}' has no inpainted counterpart",
-                expected="a folder of the same name among the normal studies",
+                expected="the study of the same id among the normal studies",
                 remedy='Make it with "diff4mmlits inpaint"',
             )
         normal = read_normal(counterparts[study.study_id]).study
@@ -363,5 +376,12 @@ def _folders(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
 
 
 def _save_recipe(config: TrainConfig, run: Path) -> None:
+    cohorts = {name: tuple(map(_shown, getattr(config, name))) for name in COHORT_SETTINGS}
+    shown = config.model_copy(update={**cohorts, "autoencoder": _shown(config.autoencoder)})
     with new_file(run / RECIPE_FILE, force=True) as partial:
-        partial.write_text(config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        partial.write_text(shown.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _shown(path: str) -> str:
+    """Return a path of a recipe as it may be kept: where data lie on this machine can name a patient or a user."""
+    return Path(path).name if Path(path).is_absolute() else path

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -64,6 +64,27 @@ def find_studies(path: Path) -> tuple[Path, ...]:
             remedy='Make studies from your images with "diff4mmlits import"',
         )
     return folders
+
+
+def folders_by_id(paths: Sequence[Path]) -> dict[str, Path]:
+    """Return the study folders of several cohorts by the ids that their studies have, however the folders are named.
+
+    Raises:
+        InputError: A cohort holds no study, or two studies share an id.
+    """
+    found: dict[str, Path] = {}
+    for folder in (folder for path in paths for folder in find_studies(path)):
+        try:
+            study_id = str(read_record(folder / STUDY_FILE, newest=FORMAT).get("study_id", folder.name))
+        except InputError:
+            study_id = folder.name  # reading the study will say what is wrong with it
+        if study_id in found:
+            raise InputError(
+                f"'{folder.name}' and '{found[study_id].name}' are both study '{study_id}'",
+                expected="a different study_id in each study.json",
+            )
+        found[study_id] = folder
+    return found
 
 
 def read_study(folder: Path) -> Study:

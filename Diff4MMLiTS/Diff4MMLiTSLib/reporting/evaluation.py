@@ -20,7 +20,7 @@ from ..core.lesions import match_lesions
 from ..core.metrics import METRIC_NAMES, compare_masks
 from ..core.progress import Progress
 from ..core.study import Mask, Segmentation, Study
-from ..core.study_io import STUDY_FILE, find_studies, read_segmentation, read_study
+from ..core.study_io import folders_by_id, read_segmentation, read_study
 from .evaluation_report import evaluation_report
 from .html import write_report
 from .scores import STRUCTURES, Evaluation, StudyEvaluation, evaluation_record
@@ -42,7 +42,7 @@ def evaluate_cohort(predicted: Path, truth: Path, *, progress: Progress) -> Eval
             neither liver nor tumor, or no study has a prediction.
         CanceledError: The user asked to stop.
     """
-    predictions, truths = _by_id(predicted), _by_id(truth)
+    predictions, truths = folders_by_id([predicted]), folders_by_id([truth])
     if not predictions.keys() & truths.keys():
         raise InputError(
             f"No study of '{predicted.name}' is in '{truth.name}'",
@@ -136,22 +136,6 @@ def evaluation_csv(evaluation: Evaluation) -> str:
             [study.study_id, *_metric_cells(study), *_count_cells(study), _tumor_free(study), study.failure]
         )
     return stream.getvalue()
-
-
-def _by_id(path: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for folder in find_studies(path):
-        try:
-            study_id = str(json.loads((folder / STUDY_FILE).read_text(encoding="utf-8")).get("study_id", folder.name))
-        except (OSError, ValueError, AttributeError):
-            study_id = folder.name  # reading the study will say what is wrong with it
-        if study_id in found:
-            raise InputError(
-                f"'{folder.name}' and '{found[study_id].name}' are both study '{study_id}'",
-                expected="a different study_id in each study.json",
-            )
-        found[study_id] = folder
-    return found
 
 
 def _usable_prediction(folder: Path | None, study: Study) -> tuple[Segmentation | None, str]:
