@@ -23,6 +23,9 @@ from .phases import ALL_PHASES, Phase, default_reference, in_order
 
 SYNTHETIC_MARK = "Diff4MMLiTS"
 """Value of the key SYNTHETIC in the header of every synthetic image."""
+LONGEST_ID_BYTES = 200
+"""File systems allow 255 bytes; the folders that are made from a study add to its name."""
+WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{kind}{n}" for kind in ("COM", "LPT") for n in range(1, 10))}
 
 
 class MaskSource(StrEnum):
@@ -320,11 +323,14 @@ def check_study_id(study_id: str) -> str:
     """Return a study id that can name a folder on every system.
 
     Raises:
-        InputError: Empty, longer than 100 characters, or with others than letters, digits, space and ``._-()``.
+        InputError: Empty, longer than 100 characters or 200 bytes, with others than letters, digits, space and
+            ``._-()``, hidden by a dot at its beginning, or a name that Windows keeps for devices.
     """
-    if not re.fullmatch(r"(?=.{1,100}\Z)[\w.()-][\w .()-]*(?<![ .])", study_id):
+    is_valid = re.fullmatch(r"(?=.{1,100}\Z)[\w()-][\w .()-]*(?<![ .])", study_id)
+    is_device = study_id.partition(".")[0].rstrip().upper() in WINDOWS_DEVICES
+    if not is_valid or is_device or len(study_id.encode()) > LONGEST_ID_BYTES:
         raise InputError(
             f"The study id '{study_id}' cannot name a folder",
-            expected="1 to 100 letters, digits, spaces and . _ - ( ), not ending in a space or dot",
+            expected="1 to 100 letters, digits, spaces and . _ - ( ), not beginning with a dot or ending in one",
         )
     return study_id

@@ -102,3 +102,14 @@ def test_ids_may_hold_spaces_and_umlauts():
 def test_the_worst_verdict_wins():
     assert worst([Verdict.PASS, Verdict.REJECT, Verdict.REVIEW]) is Verdict.REJECT
     assert worst([]) is Verdict.PASS
+
+
+@pytest.mark.parametrize("study_id", [".hidden", "NUL", "com1.x", "肝" * 80, "a" * 101, "a/b", "ends.", ""])
+def test_an_id_that_cannot_name_a_visible_folder_everywhere_is_refused(study_id):
+    with pytest.raises(InputError, match="cannot name a folder"):
+        check_study_id(study_id)
+
+
+@pytest.mark.parametrize("study_id", ["Fall 7 (ü)", "肝_01", "console", "a.b-c"])
+def test_an_id_in_any_script_names_a_folder(study_id):
+    assert check_study_id(study_id) == study_id
