@@ -41,7 +41,8 @@ CURVES_HU: Mapping[str, tuple[float, float, float, float, float]] = {
     "medulla": (55, 124, 145, 120, 105),
 }
 """What they measure after it: the literature's means (Goshima 2006, Kanematsu 2005, Naruo 2007), as seen through the
-landmarks on training phantoms (seeds 0 to 39, standard timing). The outer knots continue the inflow and the washout."""
+landmarks on phantoms with standard timing (seeds 0 to 39; portal vein 1000 to 1004). The outer knots continue the
+inflow and the washout."""
 DEVIATION: Mapping[str, tuple[float, float]] = {
     "aorta": (7.0, 0.12),
     "cava": (8.0, 0.15),
