@@ -63,6 +63,8 @@ SOLID = (
     Tissue.LIVER, Tissue.SPLEEN, Tissue.KIDNEY_CORTEX, Tissue.KIDNEY_MEDULLA, Tissue.PANCREAS, Tissue.GUT_WALL,
     Tissue.MUSCLE, Tissue.ADRENAL, Tissue.MYOCARDIUM,
 )  # fmt: skip
+LEAST_PAUSE = 0.45
+"""Between two phases, as part of the usual pause: scanners need time, and no phase is scanned before the one before."""
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,13 @@ def draw_enhancement(patient: Patient, rng: np.random.Generator, *, shifted: boo
 def _draw_timing(rng: np.random.Generator, *, shifted: bool) -> Timing:
     if not shifted:
         return Timing(*(float(value) for value in np.clip(rng.normal(0, 0.12, 3), -0.25, 0.25)))
-    early = rng.random() < 0.5
-    arterial = rng.uniform(-0.85, -0.45) if early else rng.uniform(0.4, 0.7)
-    return Timing(float(arterial), float(rng.choice((-1, 1)) * rng.uniform(0.35, 0.6)), float(rng.uniform(-0.5, 0.5)))
+    while True:  # most draws are in order: the loop ends
+        early = rng.random() < 0.5
+        arterial = rng.uniform(-0.85, -0.45) if early else rng.uniform(0.4, 0.7)
+        portal = rng.choice((-1, 1)) * rng.uniform(0.35, 0.6)
+        delayed = rng.uniform(-0.5, 0.5)
+        if min(1 + portal - arterial, 1 + delayed - portal) >= LEAST_PAUSE:
+            return Timing(float(arterial), float(portal), float(delayed))
 
 
 def _with_timing(table: NDArray[np.float32], timing: Timing) -> NDArray[np.float32]:

@@ -7,7 +7,7 @@ import numpy as np
 from Diff4MMLiTSLib.core.grid import Grid
 from Diff4MMLiTSLib.core.phases import ALL_PHASES, Phase
 from Diff4MMLiTSLib.phantom.anatomy import Tissue
-from Diff4MMLiTSLib.phantom.enhancement import DISEASED_LIVER_HU, MEAN_HU, draw_enhancement
+from Diff4MMLiTSLib.phantom.enhancement import DISEASED_LIVER_HU, LEAST_PAUSE, MEAN_HU, draw_enhancement
 from Diff4MMLiTSLib.phantom.patient import LiverDisease, draw_patient
 from Diff4MMLiTSLib.phantom.scanner import SAMPLINGS, Preset, draw_acquisitions, draw_kernel, draw_noise
 
@@ -65,3 +65,10 @@ def test_shifted_timing_lies_outside_the_standard_range() -> None:
     standard = [draw_enhancement(NORMAL, rng, shifted=False).timing.arterial for _ in range(30)]
     shifted = [draw_enhancement(NORMAL, rng, shifted=True).timing.arterial for _ in range(30)]
     assert np.abs(standard).max() < np.abs(shifted).min()
+
+
+def test_shifted_phases_are_scanned_in_their_order_with_a_pause_between() -> None:
+    rng = np.random.default_rng(1)
+    timings = [draw_enhancement(NORMAL, rng, shifted=True).timing for _ in range(100)]
+    assert min(1 + timing.portal - timing.arterial for timing in timings) >= LEAST_PAUSE
+    assert min(1 + timing.delayed - timing.portal for timing in timings) >= LEAST_PAUSE
