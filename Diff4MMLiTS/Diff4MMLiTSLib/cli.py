@@ -54,11 +54,14 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="diff4mmlits",
         description="Liver tumors in multiphase CT: register, inpaint, synthesize, segment. Not a medical device.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"Diff4MMLiTS {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for command in commands.COMMANDS:
-        child = subparsers.add_parser(command.name, help=command.summary, description=command.summary)
+        child = subparsers.add_parser(
+            command.name, help=command.summary, description=command.summary, allow_abbrev=False
+        )
         command.add_arguments(child)
         child.add_argument(
             "--progress", choices=list(ProgressStyle), default=ProgressStyle.AUTO, help="how progress is shown"

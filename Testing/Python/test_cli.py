@@ -89,6 +89,11 @@ def test_a_bad_file_is_named_and_the_input_stays_untouched(a_folder, a_grid, tmp
     assert str(tmp_path) not in lines[-1]["message"]
 
 
+def test_a_shortened_option_is_refused_rather_than_half_understood(capsys):
+    assert run(["doctor", "--prog", "json"]) == 2
+    assert "--prog" in capsys.readouterr().err
+
+
 def test_an_existing_output_is_kept(a_folder, tmp_path, capsys):
     assert run_json(capsys, "register", a_folder, tmp_path / "out", "--method", "none")[0] == 0
     code, lines = run_json(capsys, "register", a_folder, tmp_path / "out", "--method", "none")
