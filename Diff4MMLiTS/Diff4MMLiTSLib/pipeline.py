@@ -20,7 +20,15 @@ from .core.config import InpaintConfig, RegisterConfig, SegmentConfig, Synthesiz
 from .core.errors import InputError, MissingError
 from .core.images import read_mask
 from .core.progress import Progress
-from .core.study import MaskSource, NormalStudy, RegisteredStudy, Segmentation, Study, SyntheticPair
+from .core.study import (
+    MaskSource,
+    NormalStudy,
+    RegisteredStudy,
+    Segmentation,
+    Study,
+    SyntheticPair,
+    without_rejected,
+)
 from .core.study_io import (
     find_studies,
     input_hashes,
@@ -78,9 +86,10 @@ def run_pipeline(
     """
     stage = [progress.part(index / 4, (index + 1) / 4) for index in range(4)]
     registered = register_study(study, config=config.register, progress=stage[0])
-    normal = models.normal_ct_generator.inpaint(registered, config=config.inpaint, rng=rng, progress=stage[1])
+    usable = without_rejected(registered)
+    normal = models.normal_ct_generator.inpaint(usable, config=config.inpaint, rng=rng, progress=stage[1])
     pair = models.multimodal_ct_synthesizer.synthesize(normal, config=config.synthesize, rng=rng, progress=stage[2])
-    segmentation = models.multimodal_segmenter.segment(registered, config=config.segment, progress=stage[3])
+    segmentation = models.multimodal_segmenter.segment(usable, config=config.segment, progress=stage[3])
     return registered, normal, pair, segmentation
 
 
@@ -202,7 +211,7 @@ def _register(
 
 
 def _inpaint(job: Job, progress: Progress, *, model: Path, config: InpaintConfig, options: RunOptions) -> None:
-    study = read_registered(job.source)
+    study = without_rejected(read_registered(job.source))
     generator = _load_generator(model, options.device)
     rng = study_rng(options.seed, study.study_id)
     normal = generator.inpaint(study, config=config, rng=rng, progress=progress)
@@ -213,6 +222,7 @@ def _synthesize(
     job: Job, progress: Progress, *, model: Path, config: SynthesizeConfig, options: RunOptions, mask: Path | None
 ) -> None:
     normal = read_normal(job.source)
+    normal = replace(normal, study=without_rejected(normal.study))
     tumor = read_mask(mask, MaskSource.SYNTHETIC) if mask else None
     rng = study_rng(options.seed, normal.study.study_id, job.number)
     synthesizer = _load_synthesizer(model, options.device)
@@ -222,7 +232,7 @@ def _synthesize(
 
 
 def _segment(job: Job, progress: Progress, *, model: Path, config: SegmentConfig, options: RunOptions) -> None:
-    study = read_registered(job.source)
+    study = without_rejected(read_registered(job.source))
     segmenter = _load_segmenter(model, options.device)
     segmentation = segmenter.segment(study, config=config, progress=progress)
     write_segmentation(

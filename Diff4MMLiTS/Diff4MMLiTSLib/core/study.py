@@ -7,9 +7,10 @@ type need not check again, and stages called in the wrong order are type errors.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -20,6 +21,8 @@ from numpy.typing import NDArray
 from .errors import InputError
 from .grid import Grid, Volume
 from .phases import ALL_PHASES, Phase, default_reference, in_order
+
+log = logging.getLogger(__name__)
 
 SYNTHETIC_MARK = "Diff4MMLiTS"
 """Value of the key SYNTHETIC in the header of every synthetic image."""
@@ -243,6 +246,31 @@ class RegisteredStudy(Study):
                 values[index] = self.phases[phase].array
                 presence[index] = 1.0
         return values, presence
+
+
+def rejected_phases(study: Study) -> frozenset[Phase]:
+    """Return the phases whose registration was judged unusable; the reference phase is never one."""
+    qa = study.qa.get("register")
+    phases = qa.phases.items() if qa else ()
+    return frozenset(
+        phase for phase, found in phases if found.verdict is Verdict.REJECT and phase != study.reference_phase
+    )
+
+
+def without_rejected(study: RegisteredStudy) -> RegisteredStudy:
+    """Return a study without the phases that registration rejected: to later stages they are missing.
+
+    A warning names each phase that is left out, and why. ``qa`` stays as it is.
+    """
+    rejected = rejected_phases(study) & set(study.phases)
+    if not rejected:
+        return study
+    for phase in in_order(rejected):
+        reasons = "; ".join(study.qa["register"].phases[phase].reasons)
+        log.warning("%s: %s is left out, its registration was rejected (%s)", study.study_id, phase, reasons)
+    phases = {phase: volume for phase, volume in study.phases.items() if phase not in rejected}
+    transforms = {phase: found for phase, found in study.transforms.items() if phase not in rejected}
+    return replace(study, phases=phases, transforms=transforms)
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,11 +26,11 @@ from ..core.intensity import Window
 from ..core.parenchyma import missing_texture, parenchyma_voxels
 from ..core.phases import ALL_PHASES, Phase
 from ..core.progress import Progress
-from ..core.study import TUMOR_FREE, HistoryEntry, Mask, MaskSource, NormalStudy, RegisteredStudy
+from ..core.study import TUMOR_FREE, HistoryEntry, Mask, MaskSource, NormalStudy, RegisteredStudy, rejected_phases
 from ..core.tumor_mask import cropped_grid, inpainting_mask
 from ..nets.inpainter import PHASE_COUNT, Inpainter
 from ..training.checkpoint import load_model
-from ..training.datasets import downsample, rejected_phases, working_grid
+from ..training.datasets import downsample, working_grid
 from ..training.generative import parenchyma_levels
 from .inpainting_qa import check_fill
 

@@ -17,7 +17,7 @@ from ..core.errors import InputError
 from ..core.grid import Grid, Volume, resample
 from ..core.phases import ALL_PHASES, Phase
 from ..core.progress import Progress
-from ..core.study import Mask, MaskSource, RegisteredStudy, Verdict
+from ..core.study import Mask, MaskSource, RegisteredStudy, Verdict, rejected_phases
 from ..core.study_io import find_studies, read_registered
 
 log = logging.getLogger(__name__)
@@ -218,15 +218,6 @@ def stack_on(study: RegisteredStudy, grid: Grid) -> tuple[FloatArray, FloatArray
             phases[index] = downsample(study.phases[phase], grid).array
             presence[index] = 1.0
     return phases, presence
-
-
-def rejected_phases(study: RegisteredStudy) -> frozenset[Phase]:
-    """Return the phases whose registration was judged unusable; the reference phase is never one."""
-    qa = study.qa.get("register")
-    phases = qa.phases.items() if qa else ()
-    return frozenset(
-        phase for phase, found in phases if found.verdict is Verdict.REJECT and phase != study.reference_phase
-    )
 
 
 def downsample(volume: Volume, grid: Grid) -> Volume:

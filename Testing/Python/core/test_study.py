@@ -16,11 +16,14 @@ from Diff4MMLiTSLib.core.study import (
     Mask,
     MaskSource,
     NormalStudy,
+    PhaseQA,
     RegisteredStudy,
+    StageQA,
     Study,
     SyntheticPair,
     Verdict,
     check_study_id,
+    without_rejected,
     worst,
 )
 
@@ -102,6 +105,20 @@ def test_ids_may_hold_spaces_and_umlauts():
 def test_the_worst_verdict_wins():
     assert worst([Verdict.PASS, Verdict.REJECT, Verdict.REVIEW]) is Verdict.REJECT
     assert worst([]) is Verdict.PASS
+
+
+def test_a_rejected_phase_is_missing_to_later_stages_and_that_is_said(a_study, caplog):
+    judged = {Phase.AP: PhaseQA(Verdict.REJECT, ("another patient",)), Phase.PVP: PhaseQA(Verdict.REJECT)}
+    study = replace(a_study, qa={"register": StageQA(Verdict.REJECT, 1.0, phases=judged)})
+    left = without_rejected(study)
+    assert list(left.phases) == [Phase.PVP] and left.qa == study.qa
+    assert "AP is left out" in caplog.text and "another patient" in caplog.text
+
+
+def test_a_phase_to_review_stays(a_study):
+    judged = {Phase.AP: PhaseQA(Verdict.REVIEW, ("blurred",))}
+    study = replace(a_study, qa={"register": StageQA(Verdict.REVIEW, 1.0, phases=judged)})
+    assert without_rejected(study) is study
 
 
 @pytest.mark.parametrize("study_id", [".hidden", "NUL", "com1.x", "肝" * 80, "a" * 101, "a/b", "ends.", ""])

@@ -1,0 +1,49 @@
+"""The stages work together: later ones honor what registration says about its result."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from Diff4MMLiTSLib import pipeline
+from Diff4MMLiTSLib.core.config import SegmentConfig
+from Diff4MMLiTSLib.core.grid import Volume
+from Diff4MMLiTSLib.core.phases import Phase
+from Diff4MMLiTSLib.core.progress import silent
+from Diff4MMLiTSLib.core.study import PhaseQA, StageQA, Verdict
+from Diff4MMLiTSLib.core.study_io import read_segmentation, write_study
+from Diff4MMLiTSLib.nets.segmenter import build_segmenter
+from Diff4MMLiTSLib.stages.segmentation import MultimodalSegmenter
+from tiny_models import segmenter_card, segmenter_config
+
+
+@pytest.fixture
+def a_rejected_phase(a_study):
+    """A study whose AP shows something else, which registration noticed."""
+    wrong = Volume(np.asarray(a_study.phases[Phase.AP].array)[::-1].copy(), a_study.grid)
+    judged = {Phase.AP: PhaseQA(Verdict.REJECT, ("upside down",))}
+    qa = {"register": StageQA(Verdict.REJECT, 1.0, phases=judged)}
+    return replace(a_study, phases={**a_study.phases, Phase.AP: wrong}, qa=qa)
+
+
+@pytest.fixture
+def a_segmenter(monkeypatch):
+    torch.manual_seed(0)
+    config = segmenter_config()
+    segmenter = MultimodalSegmenter(build_segmenter(config.network), segmenter_card(config), "0" * 64)
+    monkeypatch.setattr(pipeline, "_load_segmenter", lambda *_: segmenter)
+
+
+def test_a_rejected_phase_changes_no_segmentation(a_rejected_phase, a_segmenter, tmp_path):
+    alone = replace(a_rejected_phase, phases={Phase.PVP: a_rejected_phase.reference}, qa={})
+    write_study(a_rejected_phase, tmp_path / "in" / "rejected")
+    write_study(alone, tmp_path / "in" / "alone")
+    config, options = SegmentConfig(probability=True), pipeline.RunOptions(device="cpu")
+    pipeline.segment_cohort(
+        tmp_path / "in", tmp_path / "out", model=tmp_path, config=config, options=options, progress=silent()
+    )
+    found = [read_segmentation(tmp_path / "out" / name).probability for name in ("rejected", "alone")]
+    assert np.array_equal(found[0].array, found[1].array)
