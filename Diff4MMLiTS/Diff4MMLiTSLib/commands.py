@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from .core.errors import InputError
-from .core.phases import ALL_PHASES, Phase, parse_phase
+from .arguments import add_device, add_force, add_model, add_settings, add_stage, natural, phase_of_number, positive
 from .core.progress import Progress
 
 if TYPE_CHECKING:
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from .pipeline import RunOptions
 
 SettingsT = TypeVar("SettingsT", bound="Settings")
-BUNDLED_MODELS = Path(__file__).parents[1] / "Resources" / "Models"
 DEMO_RECIPE = Path(__file__).parents[1] / "Resources" / "Recipes" / "demo.toml"
 
 
@@ -42,9 +39,9 @@ class Command:
 
 def _demo_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="new folder for everything the demo makes")
-    _add_settings(parser)
-    _add_device(parser)
-    parser.add_argument("--seed", type=_natural, default=0, help="seed of everything random")
+    add_settings(parser)
+    add_device(parser)
+    parser.add_argument("--seed", type=natural, default=0, help="seed of everything random")
 
 
 def _demo(options: Namespace, progress: Progress) -> Path:
@@ -57,14 +54,14 @@ def _demo(options: Namespace, progress: Progress) -> Path:
 
 def _phantom_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("out", type=Path, help="cohort folder")
-    parser.add_argument("--count", type=_positive, default=1, help="how many studies")
-    parser.add_argument("--seed", type=_natural, default=0, help="study i has this seed + i")
+    parser.add_argument("--count", type=positive, default=1, help="how many studies")
+    parser.add_argument("--seed", type=natural, default=0, help="study i has this seed + i")
     parser.add_argument(
         "--preset", choices=["small", "medium", "full"], default="small", help="3 mm, 1.5 mm, or 512 x 512"
     )
     parser.add_argument("--variant", choices=["standard", "shifted"], default="standard", help="family of phantoms")
     parser.add_argument("--healthy", action="store_true", help="without tumors")
-    _add_force(parser)
+    add_force(parser)
 
 
 def _phantom(options: Namespace, progress: Progress) -> Path:
@@ -97,12 +94,12 @@ def _import_arguments(parser: ArgumentParser) -> None:
         dest="phases",
         action="append",
         default=[],
-        type=_phase_of_number,
+        type=phase_of_number,
         metavar="NUMBER=PHASE",
         help="contrast phase of a listed series or channel, for example 3=AP; may be repeated",
     )
-    _add_settings(parser)
-    _add_force(parser)
+    add_settings(parser)
+    add_force(parser)
 
 
 def _import(options: Namespace, progress: Progress) -> Path:
@@ -141,7 +138,7 @@ def _phases(options: Namespace, progress: Progress) -> None:
 
 
 def _register_arguments(parser: ArgumentParser) -> None:
-    _add_stage(parser)
+    add_stage(parser)
     parser.add_argument(
         "--method",
         choices=["none", "rigid", "affine", "deformable"],
@@ -171,9 +168,10 @@ def _register(options: Namespace, progress: Progress) -> Path:
 
 
 def _inpaint_arguments(parser: ArgumentParser) -> None:
-    _add_stage(parser)
-    _add_model(parser, "inpainter")
-    parser.add_argument("--margin-mm", type=float, help="dilation of the tumor mask (default: 5)")
+    add_stage(parser)
+    add_model(parser, "inpainter")
+    parser.add_argument("--margin-mm", metavar="MM", help="dilation of the tumor mask (default: 5), or auto")
+    parser.add_argument("--segmenter", type=Path, help="model folder; it is asked whether tumor is left")
 
 
 def _inpaint(options: Namespace, progress: Progress) -> Path:
@@ -182,19 +180,19 @@ def _inpaint(options: Namespace, progress: Progress) -> Path:
 
     assignments = [f"margin_mm={options.margin_mm}"] if options.margin_mm is not None else []
     config = _config(InpaintConfig, options, assignments)
-    run = _run_options(options)
+    run, asked = _run_options(options), options.segmenter
     result = inpaint_cohort(
-        options.source, options.out, model=options.model, config=config, options=run, progress=progress
+        options.source, options.out, model=options.model, config=config, options=run, segmenter=asked, progress=progress
     )
     return _finished(result, options)
 
 
 def _synthesize_arguments(parser: ArgumentParser) -> None:
-    _add_stage(parser)
-    _add_model(parser, "synthesizer")
-    parser.add_argument("--pairs", type=_positive, default=1, help="synthetic pairs per study")
-    parser.add_argument("--seed", type=_natural, default=0, help="seed of masks and noise")
-    parser.add_argument("--tumors", type=_positive, help="tumors per pair")
+    add_stage(parser)
+    add_model(parser, "synthesizer")
+    parser.add_argument("--pairs", type=positive, default=1, help="synthetic pairs per study")
+    parser.add_argument("--seed", type=natural, default=0, help="seed of masks and noise")
+    parser.add_argument("--tumors", type=positive, help="tumors per pair")
     parser.add_argument("--family", help="hcc, hypovascular, cyst or hemangioma")
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--mask", type=Path, help="image file with the tumor mask to use")
@@ -230,8 +228,8 @@ def _synthesize(options: Namespace, progress: Progress) -> Path:
 
 
 def _segment_arguments(parser: ArgumentParser) -> None:
-    _add_stage(parser)
-    _add_model(parser, "segmenter")
+    add_stage(parser)
+    add_model(parser, "segmenter")
     parser.add_argument("--probability", action="store_true", help="write the tumor probability too (0 to 255)")
 
 
@@ -254,7 +252,7 @@ def _train_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--set", dest="assignments", action="append", default=[], metavar="KEY=VALUE", help="change one setting"
     )
-    _add_device(parser)
+    add_device(parser)
 
 
 def _train(options: Namespace, progress: Progress) -> Path:
@@ -272,7 +270,7 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("predicted", type=Path, help='what "segment" wrote')
     parser.add_argument("truth", type=Path, help="the same studies with annotated masks")
     parser.add_argument("--out", type=Path, required=True, help="new report, for example report.json")
-    _add_force(parser)
+    add_force(parser)
 
 
 def _evaluate(options: Namespace, progress: Progress) -> Path:
@@ -311,46 +309,6 @@ COMMANDS = (
 )
 
 
-def _add_stage(parser: ArgumentParser) -> None:
-    parser.add_argument("source", metavar="IN", type=Path, help="study folder, or cohort of study folders")
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder that receives one folder per study")
-    _add_settings(parser)
-    _add_device(parser)
-    _add_force(parser)
-    parser.add_argument("--workers", type=_positive, default=1, help="processes on this machine (needs dask)")
-    parser.add_argument("--scheduler", default="", help="address of a Dask scheduler, for example tcp://head:8786")
-
-
-def _add_settings(parser: ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, help="TOML file with settings")
-    parser.add_argument(
-        "--set",
-        dest="assignments",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change one setting; repeatable",
-    )
-
-
-def _add_device(parser: ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, or cuda:N")
-
-
-def _add_force(parser: ArgumentParser) -> None:
-    parser.add_argument("--force", action="store_true", help="replace what is there already")
-
-
-def _add_model(parser: ArgumentParser, kind: str) -> None:
-    bundled = BUNDLED_MODELS / f"phantom-{kind}"
-    if bundled.is_dir():
-        parser.add_argument(
-            "--model", type=Path, default=bundled, help=f"model folder (default: the bundled {bundled.name})"
-        )
-    else:
-        parser.add_argument("--model", type=Path, required=True, help=f"model folder of kind {kind}")
-
-
 def _config(kind: type[SettingsT], options: Namespace, last: list[str] | None = None) -> SettingsT:
     from .core.config import load_config
 
@@ -375,25 +333,3 @@ def _run_options(options: Namespace) -> RunOptions:
 
     workers = Workers(options.workers, options.scheduler)
     return RunOptions(options.device, options.force, getattr(options, "seed", 0), workers)
-
-
-def _phase_of_number(text: str) -> tuple[int, Phase]:
-    number, _, name = text.partition("=")
-    if not number.strip().isdigit():
-        raise argparse.ArgumentTypeError(f"'{text}' is not NUMBER=PHASE with one of {', '.join(ALL_PHASES)}")
-    try:
-        return int(number), parse_phase(name)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
-    return int(text)
-
-
-def _natural(text: str) -> int:
-    if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 0 on")
-    return int(text)

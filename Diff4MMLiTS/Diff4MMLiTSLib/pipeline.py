@@ -125,13 +125,21 @@ def register_cohort(
 
 
 def inpaint_cohort(
-    source: Path, out: Path, *, model: Path, config: InpaintConfig, options: RunOptions, progress: Progress
+    source: Path,
+    out: Path,
+    *,
+    model: Path,
+    config: InpaintConfig,
+    options: RunOptions,
+    segmenter: Path | None = None,
+    progress: Progress,
 ) -> CohortResult:
-    """Stage 2 on a registered study folder or a cohort of them."""
+    """Stage 2 on a registered study folder or a cohort of them; a segmenter's model says whether tumor is left."""
     _load_generator(model, options.device)
-    return _process(
-        jobs_of(source, out), partial(_inpaint, model=model, config=config, options=options), options, progress
-    )
+    if segmenter:
+        _load_segmenter(segmenter, options.device)
+    work = partial(_inpaint, model=model, config=config, options=options, segmenter=segmenter)
+    return _process(jobs_of(source, out), work, options, progress)
 
 
 def synthesize_cohort(
@@ -210,11 +218,14 @@ def _register(
     write_study(_with_inputs(registered, job.source), job.target, force=options.force)
 
 
-def _inpaint(job: Job, progress: Progress, *, model: Path, config: InpaintConfig, options: RunOptions) -> None:
+def _inpaint(
+    job: Job, progress: Progress, *, model: Path, config: InpaintConfig, options: RunOptions, segmenter: Path | None
+) -> None:
     study = without_rejected(read_registered(job.source))
     generator = _load_generator(model, options.device)
     rng = study_rng(options.seed, study.study_id)
-    normal = generator.inpaint(study, config=config, rng=rng, progress=progress)
+    probability = _load_segmenter(segmenter, options.device).tumor_probability if segmenter else None
+    normal = generator.inpaint(study, config=config, rng=rng, progress=progress, segmenter=probability)
     write_normal(replace(normal, study=_with_inputs(normal.study, job.source)), job.target, force=options.force)
 
 

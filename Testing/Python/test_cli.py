@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from Diff4MMLiTSLib import commands
+from Diff4MMLiTSLib.arguments import BUNDLED_MODELS
 from Diff4MMLiTSLib.cli import run
 from Diff4MMLiTSLib.core.grid import Volume
 from Diff4MMLiTSLib.core.images import write_volume
@@ -132,7 +133,7 @@ def test_a_terminated_command_ends_with_code_5_and_leaves_nothing_half_written(a
     for number in range(40):
         shutil.copytree(a_folder, a_folder.parent / f"copy {number}")
     command = [sys.executable, "-m", "Diff4MMLiTSLib", "register", str(a_folder.parent), str(tmp_path / "out")]
-    library = commands.BUNDLED_MODELS.parents[1]
+    library = BUNDLED_MODELS.parents[1]
     child = subprocess.Popen([*command, "--progress", "json"], stdout=subprocess.PIPE, text=True, cwd=library)
     assert child.stdout is not None
     for line in child.stdout:  # wait until it is at work

@@ -16,6 +16,8 @@ LEVEL_SIGMA_MM = 12.0
 """Scale of the smooth level: wider than vessels, narrower than perfusion differences between segments."""
 TEXTURE_SIGMA_MM = 4.0
 """What varies faster than this is texture: scanner noise and fine vessels."""
+NOISE_SIGMA_MM = 12.0
+"""What varies faster than this is supplied to a fill. A narrower filter would lose the slow part of the noise."""
 LARGE_VESSEL_MM = 6.0
 """Diameter from which tumors displace vessels rather than grow through them."""
 LARGEST_LAG = 8
@@ -25,6 +27,8 @@ SHELL_VOXELS = 3
 NUGGET = 0.05
 """Part of the variance that counts as uncorrelated: keeps the system of equations well conditioned."""
 CONDITIONING_STEPS = 15
+BANDS = 4
+"""Spectra are compared in bands of equal width, up to the highest frequency along the axis of the largest voxels."""
 FEWEST_VOXELS = 200
 """Below this many known voxels, a spectrum is not measured."""
 
@@ -41,11 +45,14 @@ class TextureDistance:
         residual_hu: Median of the region minus median of the parenchyma.
         std_ratio: Ratio of the standard deviations.
         correlation_difference: Difference of the correlation of neighboring voxels.
+        spectrum_difference: Mean |ln ratio| of the parts of the power in ``BANDS`` bands of frequency; 0 for equal
+            spectra, about 0.25 between two regions of one liver (docs/inpainting.md).
     """
 
     residual_hu: float
     std_ratio: float
     correlation_difference: float
+    spectrum_difference: float
 
 
 def parenchyma_voxels(values: FloatArray, liver: BoolArray, spacing_zyx_mm: Spacing) -> BoolArray:
@@ -77,9 +84,11 @@ def parenchyma_level(values: FloatArray, known: BoolArray, spacing_zyx_mm: Spaci
     return np.asarray(median + total / (np.maximum(weight, 0) + prior), dtype=np.float32)
 
 
-def texture_of(values: FloatArray, region: BoolArray, spacing_zyx_mm: Spacing) -> FloatArray:
+def texture_of(
+    values: FloatArray, region: BoolArray, spacing_zyx_mm: Spacing, *, sigma_mm: float = TEXTURE_SIGMA_MM
+) -> FloatArray:
     """Return what varies fast inside a region: the values minus their local mean in the region; 0 outside."""
-    sigmas = [TEXTURE_SIGMA_MM / spacing for spacing in spacing_zyx_mm]
+    sigmas = [sigma_mm / spacing for spacing in spacing_zyx_mm]
     inside = region.astype(np.float32)
     weight = ndimage.gaussian_filter(inside, sigmas, mode="constant")
     mean = ndimage.gaussian_filter(np.where(region, values, 0).astype(np.float32), sigmas, mode="constant")
@@ -115,11 +124,11 @@ def missing_texture(
     count = int(parenchyma.sum())
     if count < FEWEST_VOXELS or not region.any():
         return np.zeros_like(values, dtype=np.float32)
-    texture = texture_of(values, parenchyma, spacing_zyx_mm)
+    texture = texture_of(values, parenchyma, spacing_zyx_mm, sigma_mm=NOISE_SIGMA_MM)
     wanted = _spectrum(texture, parenchyma)
     level = float(np.median(values[parenchyma]))
     measured = region & (np.abs(_without_noise(values, spacing_zyx_mm) - level) <= VESSEL_HU)  # no surface, no vessel
-    own = texture_of(values, measured, spacing_zyx_mm)
+    own = texture_of(values, measured, spacing_zyx_mm, sigma_mm=NOISE_SIGMA_MM)
     if int(measured.sum()) >= FEWEST_VOXELS:
         found = _spectrum(own, measured)
         lacking = np.maximum(wanted - found, 0.0)
@@ -145,6 +154,9 @@ def compare_texture(
         residual_hu=float(np.median(values[region]) - np.median(values[parenchyma])),
         std_ratio=float(own[region].std()) / deviation,
         correlation_difference=_neighbor_correlation(own, region) - _neighbor_correlation(other, parenchyma),
+        spectrum_difference=_spectrum_difference(
+            _spectrum(own, region), _spectrum(other, parenchyma), region.shape, spacing_zyx_mm
+        ),
     )
 
 
@@ -210,6 +222,23 @@ def _spectrum(texture: FloatArray, region: BoolArray) -> NDArray[np.float64]:
         taper = taper * window.reshape([-1 if other == axis else 1 for other in range(3)])
     covariance[at] = products[at] / np.maximum(pairs[at], 1.0) * taper
     return np.maximum(np.fft.rfftn(covariance).real, 0.0)
+
+
+def _spectrum_difference(
+    first: NDArray[np.float64], second: NDArray[np.float64], shape: tuple[int, ...], spacing_zyx_mm: Spacing
+) -> float:
+    """Return how the power of two half spectra of an image of ``shape`` is spread over the bands of frequency."""
+    axes = [np.fft.fftfreq(size, spacing) for size, spacing in zip(shape[:2], spacing_zyx_mm[:2], strict=True)]
+    axes.append(np.fft.rfftfreq(shape[2], spacing_zyx_mm[2]))
+    squares = [
+        axis.reshape([-1 if other == index else 1 for other in range(3)]) ** 2 for index, axis in enumerate(axes)
+    ]
+    frequency = np.sqrt(sum(squares))
+    highest = 0.5 / max(spacing_zyx_mm)
+    band = np.minimum((frequency / highest * BANDS).astype(int), BANDS)  # the last bin holds the corners, uncompared
+    parts = [np.bincount(band.ravel(), spectrum.ravel(), BANDS + 1)[:BANDS] for spectrum in (first, second)]
+    shares = [np.maximum(part / max(float(part.sum()), 1e-9), 1e-3) for part in parts]
+    return float(np.abs(np.log(shares[0] / shares[1])).mean())
 
 
 def _continue(

@@ -57,6 +57,7 @@ class Inpainter(nn.Module):
         presence: torch.Tensor,
         hole: torch.Tensor,
         liver: torch.Tensor,
+        composited: bool = True,
     ) -> torch.Tensor:
         """Return the phases with their hole filled.
 
@@ -66,6 +67,7 @@ class Inpainter(nn.Module):
             presence: (B, P), 0 or 1.
             hole: What to fill, (B, 1, Z, Y, X), 0 or 1.
             liver: (B, 1, Z, Y, X), 0 or 1.
+            composited: Whether the known voxels come back; otherwise training sees what the network makes of them.
 
         Returns:
             (B, P, Z, Y, X): voxels outside the hole are those of ``images``, bit for bit; missing phases are 0.
@@ -74,9 +76,8 @@ class Inpainter(nn.Module):
         known = (images - base) * RESIDUAL_GAIN
         known = known.clamp(-LARGEST_DEVIATION, LARGEST_DEVIATION) * (1 - hole) * flags
         inputs = torch.cat((known, flags.expand_as(images), hole, liver), dim=1)
-        deviation = self._deviation(inputs)
-        filled = (base + deviation / RESIDUAL_GAIN) * flags
-        return torch.where(hole > 0, filled, images * flags)
+        answer = (base + self._deviation(inputs) / RESIDUAL_GAIN) * flags
+        return torch.where(hole > 0, answer, images * flags) if composited else answer
 
     def _deviation(self, inputs: torch.Tensor) -> torch.Tensor:
         size = inputs.shape[2:]

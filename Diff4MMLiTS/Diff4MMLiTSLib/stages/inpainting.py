@@ -32,7 +32,8 @@ from ..nets.inpainter import PHASE_COUNT, Inpainter
 from ..training.checkpoint import load_model
 from ..training.datasets import downsample, working_grid
 from ..training.generative import parenchyma_levels
-from .inpainting_qa import check_fill
+from .inpainting_margin import margin_mm_of
+from .inpainting_qa import TumorProbability, check_fill, check_tumor_gone
 
 NETWORK = "inpainter"
 OVERLAP = 0.5
@@ -85,7 +86,13 @@ class NormalCTGenerator:
         return cls(network.to(device), weights.card, weights.hash)
 
     def inpaint(
-        self, study: RegisteredStudy, *, config: InpaintConfig, rng: np.random.Generator, progress: Progress
+        self,
+        study: RegisteredStudy,
+        *,
+        config: InpaintConfig,
+        rng: np.random.Generator,
+        progress: Progress,
+        segmenter: TumorProbability | None = None,
     ) -> NormalStudy:
         """Remove the tumors of a study from all its phases.
 
@@ -94,6 +101,7 @@ class NormalCTGenerator:
             config: The region, and whether noise is added.
             rng: Draws the noise.
             progress: Reports per region.
+            segmenter: Is asked whether it still sees a tumor in the result.
 
         Returns:
             The study without phases that registration rejected. Voxels outside ``inpainting_mask`` are bit-identical.
@@ -107,22 +115,26 @@ class NormalCTGenerator:
             return NormalStudy(study)
         started, seed = time.monotonic(), int(rng.integers(2**63))
         tumor, liver = _masks(study)
-        region = inpainting_mask(tumor, liver, study.grid, margin_mm=config.margin_mm, rim_mm=config.rim_mm)
+        margin_mm = margin_mm_of(study, config)
+        region = inpainting_mask(tumor, liver, study.grid, margin_mm=margin_mm, rim_mm=config.rim_mm)
         rejected = rejected_phases(study)
         kept = {phase: volume for phase, volume in study.phases.items() if phase not in rejected}
         phases = self._fill(kept, region, liver, config=config, rng=np.random.default_rng(seed), progress=progress)
-        quality = check_fill(phases, region, liver, rejected=rejected)
-        quality = replace(quality, seconds=time.monotonic() - started)
+        filled = replace(study, phases=phases, tumor=TUMOR_FREE)
+        quality = check_fill(kept, phases, region=region, liver=liver, rejected=rejected)
+        if segmenter is not None and region.any():
+            quality = check_tumor_gone(quality, replace(study, phases=kept), filled, segmenter)
+        quality = replace(
+            quality, seconds=time.monotonic() - started, measures={**quality.measures, "margin_mm": margin_mm}
+        )
         entry = HistoryEntry(
             stage="inpaint",
             version=__version__,
-            config=config.model_dump(mode="json"),
+            config=config.model_dump(mode="json") | {"applied_margin_mm": margin_mm},
             seed=seed,
             models={self.card.name: self.model_hash},
         )
-        normal = replace(
-            study, phases=phases, tumor=TUMOR_FREE, history=(*study.history, entry), qa={**study.qa, "inpaint": quality}
-        )
+        normal = replace(filled, history=(*study.history, entry), qa={**study.qa, "inpaint": quality})
         return NormalStudy(normal, Mask(Volume(region.astype(np.uint8), study.grid), MaskSource.MODEL))
 
     def _fill(

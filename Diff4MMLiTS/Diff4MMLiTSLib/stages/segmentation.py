@@ -103,6 +103,16 @@ class MultimodalSegmenter:
             history=(*study.history, entry),
         )
 
+    def tumor_probability(self, study: RegisteredStudy) -> Volume:
+        """Return the probability of tumor at every voxel of a study's grid, 0 to 255.
+
+        Raises:
+            OutOfMemoryError: The device's memory is too small.
+        """
+        found = self.segment(study, config=SegmentConfig(probability=True), progress=silent()).probability
+        assert found is not None  # it was asked for
+        return found
+
     def liver(self, volume: Volume, *, phase: Phase = Phase.PVP) -> Mask:
         """Find the liver in one CT volume (HU), which lies on its own grid.
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..core.config import AutoencoderTrainConfig, InpainterTrainConfig, ModelKind
+from ..core.config import AutoencoderTrainConfig, InpainterNetwork, InpainterTrainConfig, ModelKind
 from ..core.errors import InputError
 from ..core.grid import Grid
 from ..core.intensity import Window
@@ -21,12 +21,15 @@ from ..nets.autoencoder import Autoencoder, Discriminator, codebook_health
 from ..nets.inpainter import PHASE_COUNT, RESIDUAL_GAIN, Inpainter
 from .adversarial import AdversarialWeights, discriminator_loss, generator_loss, spectral_loss
 from .datasets import BoolArray, FloatArray, WorkingStudy
+from .event_file import Picture
 from .patches import Patch, crop_patch, random_center
 from .task import Batch, Item, Player, Task
 
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 VALIDATION_ITEMS = 8
+PICTURES = 2
+"""Validation items that are drawn for the log."""
 TRAINING_STREAM, VALIDATION_STREAM = 0, 1
 """Second word of the seed of an item."""
 SMALLEST_HOLE_MM = 6.0
@@ -36,7 +39,11 @@ RESTART_EVERY = 50
 
 
 def inpainter_task(
-    training: Sequence[WorkingStudy], validation: Sequence[WorkingStudy], *, config: InpainterTrainConfig
+    training: Sequence[WorkingStudy],
+    validation: Sequence[WorkingStudy],
+    *,
+    config: InpainterTrainConfig,
+    build: Callable[[InpainterNetwork], nn.Module] = Inpainter,
 ) -> Task:
     """Return the training of the inpainter on random holes in livers, away from real tumors.
 
@@ -44,15 +51,24 @@ def inpainter_task(
         training: Studies with livers, at ``config.spacing_mm``.
         validation: Studies that are only measured; where there are none, training studies are measured.
         config: Settings.
+        build: Makes the network; comparisons train others, with the methods of ``Inpainter``, on the same items.
     """
-    network = seeded(lambda: Inpainter(config.network), config.loop.seed)
+    network = seeded(lambda: build(config.network), config.loop.seed)
     judge = _discriminator(config, PHASE_COUNT + 1)
     learning = _InpainterTraining(training, validation or training, config, network, judge)
     players = [Player("inpainter", ("inpainter",), learning.loss, config.learning_rate)]
     if judge is not None:
         players.append(Player("discriminator", ("discriminator",), learning.judge_loss, config.learning_rate))
     networks = {"inpainter": network} | ({"discriminator": judge} if judge is not None else {})
-    return Task(ModelKind.INPAINTER, networks, tuple(players), ("inpainter",), learning.sample, learning.validate)
+    return Task(
+        ModelKind.INPAINTER,
+        networks,
+        tuple(players),
+        ema=("inpainter",),
+        sample=learning.sample,
+        validate=learning.validate,
+        pictures=learning.pictures,
+    )
 
 
 def autoencoder_task(
@@ -91,7 +107,7 @@ class _InpainterTraining:
     training: Sequence[WorkingStudy]
     validation: Sequence[WorkingStudy]
     config: InpainterTrainConfig
-    network: Inpainter
+    network: nn.Module
     judge: Discriminator | None
 
     def sample(self, index: int) -> Item:
@@ -99,14 +115,17 @@ class _InpainterTraining:
         return self._item(self.training, index, TRAINING_STREAM)
 
     def loss(self, batch: Batch, _generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        """Return L1 and spectral loss in the hole, and what the discriminator adds."""
-        filled = self._fill(batch)
+        """Return L1 in the hole and on the known liver, spectral loss, and what the discriminator adds."""
+        answer = self.network(**_inputs(batch), composited=False)
+        filled = torch.where(batch["hole"] > 0, answer, batch["images"])
         counted = _counted(batch)
-        absolute = _mean((filled - batch["images"]).abs() * RESIDUAL_GAIN, counted)
+        difference = (answer - batch["images"]).abs() * RESIDUAL_GAIN
+        absolute = _mean(difference, counted)
+        known = _mean(difference, batch["liver"] * (1 - batch["hole"]) * _flags(batch))
         pair = ((images - batch["base"]) * counted * RESIDUAL_GAIN for images in (filled, batch["images"]))
         spectral = spectral_loss(*pair)
-        total = absolute + self.config.spectral_weight * spectral
-        numbers = {"l1": float(absolute.detach()), "spectral": float(spectral.detach())}
+        total = absolute + self.config.known_weight * known + self.config.spectral_weight * spectral
+        numbers = {"l1": float(absolute.detach()), "known": float(known.detach()), "spectral": float(spectral.detach())}
         weights = _weights(self.config, step)
         if self.judge is None or weights.adversarial == 0:
             return total, numbers
@@ -114,37 +133,49 @@ class _InpainterTraining:
         return total + extra, numbers | found
 
     def judge_loss(self, batch: Batch, _generator: torch.Generator, step: int) -> tuple[torch.Tensor, dict[str, float]]:
-        """Return the discriminator's loss."""
+        """Return the discriminator's loss; 0 until its opinion counts, so that it costs nothing before."""
         assert self.judge is not None  # this player exists only with a discriminator
-        with torch.no_grad():
-            filled = self._fill(batch)
         weights = _weights(self.config, step)
+        if weights.adversarial == 0:
+            return torch.stack([parameter.sum() for parameter in self.judge.parameters()]).sum() * 0.0, {}
+        with torch.no_grad():
+            filled = self.network(**_inputs(batch))
         return discriminator_loss(self.judge, self._shown(batch, None), self._shown(batch, filled), weights)
 
     def validate(self) -> dict[str, float]:
         """Measure the mean absolute error in holes of validation studies, in HU."""
-        device = next(self.network.parameters()).device
         errors = []
         for index in range(VALIDATION_ITEMS):
-            batch = as_batch(self._item(self.validation, index, VALIDATION_STREAM), device)
-            errors.append(float(_mean((self._fill(batch) - batch["images"]).abs(), _counted(batch))))
+            batch = as_batch(self._item(self.validation, index, VALIDATION_STREAM), self._device)
+            errors.append(float(_mean((self.network(**_inputs(batch)) - batch["images"]).abs(), _counted(batch))))
         mae_hu = float(np.mean(errors)) * _hu_per_unit(self.config.window_hu)
         return {"score": -mae_hu, "mae_hu": mae_hu}
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def pictures(self) -> dict[str, Picture]:
+        """Draw the middle slice of the first validation items: hole, fill and truth beside each other, per phase."""
+        drawn = {}
+        for index in range(PICTURES):
+            batch = as_batch(self._item(self.validation, index, VALIDATION_STREAM), self._device)
+            filled = self.network(**_inputs(batch))
+            views = (batch["images"] * (1 - batch["hole"]), filled, batch["images"])
+            middle = batch["images"].shape[2] // 2
+            strip = torch.cat([view[0, :, middle] * _flags(batch)[0, :, 0] for view in views], dim=-1)  # (P, Y, 3 X)
+            gray = (strip.flatten(0, 1).clamp(-0.5, 0.5) + 0.5) * 255  # about -30 to 260 HU
+            drawn[f"hole, fill, truth {index + 1}"] = gray.byte().cpu().numpy()
+        return drawn
 
     def _item(self, studies: Sequence[WorkingStudy], index: int, stream: int) -> Item:
         rng = np.random.default_rng([self.config.loop.seed, stream, index])
         return inpainter_item(studies[int(rng.integers(len(studies)))], self.config, rng)
 
-    def _fill(self, batch: Batch) -> torch.Tensor:
-        filled: torch.Tensor = self.network(
-            batch["images"], batch["base"], presence=batch["presence"], hole=batch["hole"], liver=batch["liver"]
-        )
-        return filled
-
     def _shown(self, batch: Batch, filled: torch.Tensor | None) -> torch.Tensor:
         """Return patches as the discriminator sees them, real ones for None; hidden real tumors stay blank."""
         images = batch["images"] if filled is None else filled
-        visible = torch.maximum(batch["learned"], 1 - batch["hole"]) * batch["presence"][:, :, None, None, None]
+        visible = torch.maximum(batch["learned"], 1 - batch["hole"]) * _flags(batch)
         return torch.cat(((images - batch["base"]) * visible * RESIDUAL_GAIN, batch["hole"]), dim=1)
 
 
@@ -296,9 +327,18 @@ def _weights(config: InpainterTrainConfig | AutoencoderTrainConfig, step: int) -
     return AdversarialWeights(config.adversarial_weight if begun else 0.0, config.feature_weight, config.r1_weight)
 
 
+def _inputs(batch: Batch) -> dict[str, torch.Tensor]:
+    """Return what the inpainter is given, by its argument names."""
+    return {name: batch[name] for name in ("images", "base", "presence", "hole", "liver")}
+
+
+def _flags(batch: Batch) -> torch.Tensor:
+    return batch["presence"][:, :, None, None, None]
+
+
 def _counted(batch: Batch) -> torch.Tensor:
     """Return the voxels of each phase whose truth is known, (B, P, Z, Y, X)."""
-    return batch["learned"] * batch["presence"][:, :, None, None, None]
+    return batch["learned"] * _flags(batch)
 
 
 def _mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

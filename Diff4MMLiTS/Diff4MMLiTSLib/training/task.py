@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..core.config import ModelKind
+from .event_file import Picture
 
 Batch = Mapping[str, torch.Tensor]
 """Items of one forward pass by name, on the device of training; the first axis counts items."""
@@ -52,6 +53,7 @@ class Task:
         sample: Training item i; a pure function of i (and of the seed), so that resuming needs no other state.
         validate: Measures the networks, which hold their averaged weights while it runs; "score" is better when
             higher. It must not change the networks.
+        pictures: Sample pictures by name for the log, drawn after each validation with the same weights.
     """
 
     kind: ModelKind
@@ -60,3 +62,4 @@ class Task:
     ema: tuple[str, ...]
     sample: Callable[[int], Item]
     validate: Callable[[], dict[str, float]]
+    pictures: Callable[[], Mapping[str, Picture]] = field(default=dict)

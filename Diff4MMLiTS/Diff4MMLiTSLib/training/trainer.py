@@ -28,6 +28,7 @@ from ..core.errors import CanceledError, InputError, OutOfMemoryError
 from ..core.progress import Progress
 from .batches import stream_batches
 from .checkpoint import load_best, load_checkpoint, save_best, save_checkpoint
+from .event_file import EventFile, Picture
 from .task import Batch, Player, Task
 
 METRICS_FILE = "metrics.jsonl"
@@ -75,6 +76,8 @@ class _Run:
     best_step: int = -1
     best_metrics: dict[str, float] = field(default_factory=dict)
     validations_since_best: int = 0
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+    events: EventFile | None = None
 
 
 def train(
@@ -85,7 +88,7 @@ def train(
     Args:
         task: What to train.
         config: The loop's settings.
-        run: Run folder: checkpoints, best weights, ``metrics.jsonl``.
+        run: Run folder: checkpoints, best weights, ``metrics.jsonl``, and events for TensorBoard.
         resume: Go on from the newest checkpoint, if there is one.
         device: Where to compute; under ``accelerate launch`` each process has its own.
         progress: Reports every step; when it is canceled (or ``run/stop`` appears), a checkpoint is written first.
@@ -215,7 +218,7 @@ def _after_step(state: _Run, numbers: Mapping[str, float], started: float) -> No
     if last or _is_due(state.step, config.validate_every):
         line |= _validate(state)
     if line and state.accelerator.is_main_process:
-        _log(state.folder, {"step": state.step, "seconds": round(time.monotonic() - started, 2), **line})
+        _log(state, {"seconds": round(time.monotonic() - started, 2), **line})
     if last or _is_exhausted(state) or _is_due(state.step, config.checkpoint_every):
         _checkpoint(state)
 
@@ -228,6 +231,7 @@ def _validate(state: _Run) -> dict[str, float]:
     _set_modes(state.task, training=False)
     with torch.no_grad(), _seeded(state.config.seed, state.accelerator.device):
         metrics = state.task.validate()
+        state.pictures = state.task.pictures()
     if not state.best_metrics or metrics["score"] > state.best_metrics["score"]:
         state.best_step, state.best_metrics, state.validations_since_best = state.step, metrics, 0
         if state.accelerator.is_main_process:
@@ -316,10 +320,13 @@ def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _log(folder: Path, line: Mapping[str, float]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / METRICS_FILE).open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(line) + "\n")
+def _log(state: _Run, line: Mapping[str, float]) -> None:
+    state.folder.mkdir(parents=True, exist_ok=True)
+    with (state.folder / METRICS_FILE).open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"step": state.step, **line}) + "\n")
+    state.events = state.events or EventFile.create(state.folder)
+    state.events.add(state.step, numbers=line, pictures=state.pictures)
+    state.pictures = {}
 
 
 def _indices(state: _Run) -> Iterator[int]:

@@ -72,6 +72,19 @@ def test_the_texture_goes_on_without_a_seam(region):
     assert seam_ratio(values + added, region, ~region) == pytest.approx(1.0, abs=0.15)
 
 
+def test_the_slow_part_of_the_noise_comes_back_too(region):
+    values = filled(region, sigma=2.5)  # correlated over 4 to 8 mm
+    added = missing_texture(values, region, ~region, spacing_zyx_mm=SPACING, rng=np.random.default_rng(3))
+    assert (values + added)[region].std() == pytest.approx(12, rel=0.3)
+
+
+def test_equal_spectra_do_not_differ_and_smooth_texture_does(region):
+    alike = compare_texture(110 + noise(1), region, ~region, SPACING)
+    smooth = np.where(region, 110 + noise(2, 2.0), 110 + noise(1)).astype(np.float32)
+    assert alike.spectrum_difference < 0.35
+    assert compare_texture(smooth, region, ~region, SPACING).spectrum_difference > 0.5
+
+
 def test_texture_that_is_there_is_not_added_again(region):
     values = filled(region, 1.0)
     added = missing_texture(values, region, ~region, spacing_zyx_mm=SPACING, rng=np.random.default_rng(3))

@@ -11,14 +11,13 @@ import torch
 from conftest import ball
 from Diff4MMLiTSLib.core.config import InpaintConfig, InpainterNetwork, ModelCard, ModelKind
 from Diff4MMLiTSLib.core.errors import InputError, MissingError
-from Diff4MMLiTSLib.core.grid import Volume
+from Diff4MMLiTSLib.core.grid import Grid, Volume
 from Diff4MMLiTSLib.core.phases import Phase
 from Diff4MMLiTSLib.core.progress import silent
-from Diff4MMLiTSLib.core.study import TUMOR_FREE, PhaseQA, StageQA, Verdict
+from Diff4MMLiTSLib.core.study import TUMOR_FREE, Mask, MaskSource, PhaseQA, RegisteredStudy, StageQA, Verdict
 from Diff4MMLiTSLib.core.tumor_mask import dilate_mm
 from Diff4MMLiTSLib.nets.inpainter import Inpainter
 from Diff4MMLiTSLib.stages.inpainting import NormalCTGenerator
-from Diff4MMLiTSLib.stages.inpainting_qa import check_fill
 from Diff4MMLiTSLib.training.checkpoint import save_model
 
 NETWORK = InpainterNetwork(channels=4, downsamplings=1, blocks=1, global_ratio=0.5)
@@ -101,6 +100,29 @@ def test_a_region_larger_than_the_window_is_filled_in_parts(generator, a_study):
     assert np.abs(np.subtract(whole.study.reference.array, parts.study.reference.array, dtype=int)[tumor]).max() < 8
 
 
+@pytest.mark.parametrize(("offset_mm", "share"), [(36.0, 0.02), (0.0, 0.33)], ids=["at the capsule", "a third"])
+def test_tumors_are_filled_wherever_they_lie_and_however_large(generator, offset_mm, share):
+    grid, radius_mm = Grid((34, 32, 30), (3.0, 3.0, 3.0)), 40.0
+    liver = ball(grid, grid.center_mm, radius_mm)
+    tumor = ball(grid, grid.center_mm + np.array([0.0, offset_mm, 0.0]), radius_mm * share ** (1 / 3)) & liver
+    values = np.where(tumor, 60, np.random.default_rng(1).normal(118, 10, grid.shape))
+    phases = {Phase.PVP: Volume(np.where(liver, values, -100).astype(np.int16), grid)}
+    masks = [Mask(Volume(mask.astype(np.uint8), grid), MaskSource.ANNOTATION) for mask in (liver, tumor)]
+    normal = inpaint(generator, RegisteredStudy("x", phases, Phase.PVP, liver=masks[0], tumor=masks[1]))
+    filled = normal.study.reference.array
+    assert abs(np.median(filled[tumor]) - 118) < 6
+    assert not (normal.inpainting_mask.array & ~dilate_mm(liver, grid, 2.0)).any()
+
+
+def test_a_vessel_beside_the_tumor_does_not_brighten_the_fill(generator, a_study):
+    grid, tumor = a_study.grid, a_study.tumor_mask.array
+    vessel = np.zeros(grid.shape, dtype=bool)
+    vessel[:, 6:9] = True  # 4.5 mm wide, through the liver beside the tumor
+    values = np.where(vessel & ~tumor, 180, np.random.default_rng(1).normal(118, 10, grid.shape))
+    normal = inpaint(generator, replace(a_study, phases={Phase.PVP: Volume(values.astype(np.int16), grid)}))
+    assert abs(np.median(normal.study.reference.array[tumor]) - 118) < 8
+
+
 def test_a_study_free_of_tumor_comes_back_as_it_is(generator, a_study):
     free = replace(a_study, tumor=TUMOR_FREE)
     assert inpaint(generator, free).study is free
@@ -119,18 +141,59 @@ def test_phases_that_registration_rejected_are_left_out_with_a_reason(generator,
     assert "AP was left out" in study.qa["inpaint"].reasons[0]
 
 
-def test_a_lesion_left_behind_is_rejected_by_the_quality_check(a_study):
-    grid = a_study.grid
-    region = ball(grid, grid.center_mm, 8.0)
-    level = np.random.default_rng(0).normal(118, 8, grid.shape)
-    phases = {
-        Phase.PVP: Volume((level - 45 * region).astype(np.float32), grid),
-        Phase.AP: Volume(level.astype(np.float32), grid),
-    }
-    quality = check_fill(phases, region, a_study.liver.array, rejected=())
-    assert quality.phases[Phase.PVP].verdict is Verdict.REJECT
-    assert quality.phases[Phase.AP].verdict is Verdict.PASS
+def registered(study, **residual_mm):
+    """Return the study with what registration measured about its phases."""
+    phases = {Phase(name): PhaseQA(Verdict.PASS, (), {"residual_p95_mm": mm}) for name, mm in residual_mm.items()}
+    return replace(study, qa={"register": StageQA(Verdict.PASS, 1.0, phases=phases)})
+
+
+def test_the_margin_that_was_applied_is_recorded(generator, a_study):
+    study = inpaint(generator, registered(a_study, AP=6.3), margin_mm="auto").study
+    assert study.history[-1].config["margin_mm"] == "auto"
+    assert study.history[-1].config["applied_margin_mm"] == 6.5
+    assert study.qa["inpaint"].measures["margin_mm"] == 6.5
+
+
+def test_an_automatic_margin_covers_what_registration_has_left(generator, a_study):
+    region = inpaint(generator, registered(a_study, AP=6.3), margin_mm="auto").inpainting_mask.array
+    assert not (dilate_mm(a_study.tumor_mask.array, a_study.grid, 6.3) & a_study.liver.array & ~region).any()
+
+
+def seen_by(values):
+    """Return a segmenter that calls tumor what is darker than 95 HU in the reference phase."""
+    return lambda study: Volume((255 * (study.reference.array < values)).astype(np.uint8), study.grid)
+
+
+def test_a_segmenter_says_that_the_tumor_is_gone(generator, a_study):
+    measures = ask(generator, a_study, seen_by(95)).measures
+    assert measures["tumor_seen_before_ml"] > 4 * measures["tumor_seen_after_ml"]
+    assert measures["tumor_probability_after"] < 0.2
+
+
+def ask(generator, study, segmenter):
+    config = InpaintConfig(margin_mm=3.0)
+    rng = np.random.default_rng(0)
+    normal = generator.inpaint(study, config=config, rng=rng, progress=silent(), segmenter=segmenter)
+    return normal.study.qa["inpaint"]
+
+
+def test_a_tumor_that_a_segmenter_still_sees_is_rejected(generator, a_study):
+    quality = ask(generator, a_study, seen_by(1000))
     assert quality.verdict is Verdict.REJECT
+    assert "still sees" in quality.reasons[0]
+
+
+def test_a_segmenter_that_never_saw_the_tumor_proves_nothing(generator, a_study):
+    quality = ask(generator, a_study, seen_by(-1000))
+    assert "cannot say" in quality.notes["segmenter"]
+
+
+def test_any_subset_of_phases_is_filled(generator, a_study):
+    both = inpaint(generator, a_study).study
+    alone = replace(a_study, phases={Phase.PVP: a_study.reference})
+    filled = inpaint(generator, alone).study
+    assert set(filled.phases) == {Phase.PVP}
+    assert abs(filled.reference.array.mean() - both.reference.array.mean()) < 1
 
 
 def test_a_saved_model_fills_alike_and_one_that_does_not_fit_is_refused(generator, a_study, tmp_path):

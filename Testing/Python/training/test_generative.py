@@ -96,6 +96,37 @@ def test_the_inpainter_overfits_one_patch(tmp_path):
 
 
 @torch.no_grad()
+def test_the_known_liver_is_learned_too_unless_its_weight_is_0():
+    losses = []
+    for weight in (0.0, 1.0):
+        task, batch = only_item(inpainter_task([working_study()], [], config=inpainter_config(1, known_weight=weight)))
+        losses.append(task.players[0].loss(batch, torch.Generator(), 0))
+    (without, numbers), (with_known, _) = losses
+    assert float(with_known - without) == pytest.approx(numbers["known"], rel=1e-4)
+    assert numbers["known"] > 0
+
+
+def test_a_discriminator_whose_opinion_does_not_count_yet_stays_as_it_is(tmp_path):
+    config = inpainter_config(2, adversarial_weight=0.1, adversarial_start=1.0)
+    task = inpainter_task([working_study()], [], config=config)
+    before = [parameter.clone() for parameter in task.networks["discriminator"].parameters()]
+    run(task, config, tmp_path / "run")
+    for one, other in zip(before, task.networks["discriminator"].parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)  # weight decay
+
+
+@torch.no_grad()
+def test_sample_pictures_show_hole_fill_and_truth_of_every_phase():
+    pictures = inpainter_task([working_study()], [], config=inpainter_config(1)).pictures()
+    assert len(pictures) == 2
+    for picture in pictures.values():
+        assert picture.shape == (4 * 16, 3 * 16)
+        assert picture.dtype == np.uint8
+        truth, fill = picture[:, 32:], picture[:, 16:32]
+        assert np.median(np.abs(truth.astype(int) - fill)) < 20
+
+
+@torch.no_grad()
 def test_the_autoencoder_overfits_one_patch(tmp_path):
     config = autoencoder_config(120)
     task, batch = only_item(autoencoder_task([working_study()], [], config=config))

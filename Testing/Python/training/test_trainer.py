@@ -15,6 +15,7 @@ from Diff4MMLiTSLib.core.config import ModelKind, TrainLoopConfig
 from Diff4MMLiTSLib.core.errors import CanceledError, InputError
 from Diff4MMLiTSLib.core.progress import Progress, silent
 from Diff4MMLiTSLib.training.checkpoint import load_checkpoint
+from Diff4MMLiTSLib.training.event_file import png_of
 from Diff4MMLiTSLib.training.task import Batch, Item, Player, Task
 from Diff4MMLiTSLib.training.trainer import TrainResult, learning_rate_factor, train
 
@@ -208,3 +209,14 @@ def test_a_network_that_no_player_trains_stays_in_evaluation_mode(tmp_path: Path
     frozen = nn.BatchNorm1d(4)
     run(Task(**{**vars(task), "networks": {**task.networks, "frozen": frozen}}), tmp_path)
     assert not frozen.training
+
+
+def test_numbers_and_pictures_are_written_for_tensorboard(tmp_path: Path) -> None:
+    picture = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    task = a_task()
+    with_pictures = Task(**{**vars(task), "pictures": lambda: {"sample": picture}})
+    run(with_pictures, tmp_path)
+    (events,) = tmp_path.glob("events.out.tfevents.*")
+    content = events.read_bytes()
+    assert content.count(b"validation/score") >= 1
+    assert content.count(png_of(picture)) == content.count(b"validation/score")

@@ -17,6 +17,7 @@ from .models import (
 )
 from .settings import Settings, SettingsT, build_config, load_config
 from .stages import (
+    AUTO_MARGIN,
     ImportConfig,
     InpaintConfig,
     Method,
@@ -41,6 +42,7 @@ from .training import (
 )
 
 __all__ = [
+    "AUTO_MARGIN",
     "AugmentationConfig",
     "AutoencoderNetwork",
     "AutoencoderTrainConfig",

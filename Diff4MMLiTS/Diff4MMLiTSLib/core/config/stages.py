@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from ..enhancement import TumorFamily
 from ..phases import Phase
 from .settings import Settings
+
+AUTO_MARGIN: Final = "auto"
+"""Value of ``InpaintConfig.margin_mm`` that derives it from each study's own registration."""
 
 
 class Method(StrEnum):
@@ -149,14 +152,15 @@ class InpaintConfig(Settings):
     """Stage 2 at work.
 
     Attributes:
-        margin_mm: Dilation of the tumor mask, so that it covers the displaced tumor of other phases too.
+        margin_mm: Dilation of the tumor mask, so that it covers the displaced tumor of other phases too; ``auto``
+            takes it from the residual that registration has measured.
         rim_mm: How far the dilated mask may reach beyond the liver.
         context_mm: Known tissue around the region that the network sees.
         window: Size in voxels of the working grid up to which a region is filled in one pass.
         texture: Add the noise that the fill lacks against the patient's own parenchyma.
     """
 
-    margin_mm: float = Field(5.0, ge=0, le=15)
+    margin_mm: Annotated[float, Field(ge=0, le=15)] | Literal["auto"] = 5.0
     rim_mm: float = Field(2.0, ge=0)
     context_mm: float = Field(24.0, gt=0)
     window: int = Field(96, ge=16)

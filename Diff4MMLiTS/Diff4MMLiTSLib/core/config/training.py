@@ -104,7 +104,8 @@ class InpainterTrainConfig(Settings):
         spacing_mm: Working grid, isotropic.
         patch: Size of a training patch in voxels (Z, Y, X).
         margin_mm: Dilation of real tumors, which are hidden and never learned from.
-        spectral_weight: Of the difference of magnitude spectra in the hole; L1 in the hole weighs 1.
+        known_weight: Of L1 on the known liver, which makes the fill meet it; L1 in the hole weighs 1.
+        spectral_weight: Of the difference of magnitude spectra in the hole.
         adversarial_weight: Of the discriminator's opinion, from ``adversarial_start`` (part of all steps) on.
         r1_weight: Of the discriminator's gradient penalty.
         feature_weight: Of the difference of the discriminator's features.
@@ -117,6 +118,7 @@ class InpainterTrainConfig(Settings):
     window_hu: tuple[float, float] = (-175.0, 400.0)
     patch: tuple[int, int, int] = (96, 96, 96)
     margin_mm: float = Field(5.0, ge=0)
+    known_weight: float = Field(0.1, ge=0)
     spectral_weight: float = Field(0.1, ge=0)
     adversarial_weight: float = Field(0.1, ge=0)
     adversarial_start: float = Field(0.2, ge=0, le=1)
