@@ -1,13 +1,13 @@
 """Measures registration beside its peers, on the same inputs in one run: error in mm in the liver, time, verdicts.
 
-Usage:
-  python benchmarks/registration.py --phantoms 20 --out DIR             phantoms (medium, both variants), seeds 1100 on
+Usage (phantoms first: ``diff4mmlits phantom COHORT --count 10 --seed 1100 --preset medium [--variant shifted]``):
+  python benchmarks/registration.py --phantoms COHORT --peers-on 4 --broken-on 10 --out DIR
   python benchmarks/registration.py --real CASE --seeds 2 --out DIR     phases derived from one real CT, known motion
-  python benchmarks/registration.py --phantoms 10 --verdicts --out DIR  what the verdict says of good and broken phases
 
-CASE is a folder with ct.nii.gz and seg.nii.gz (liver = --label). Writes registration.md, registration.json and, for
-phantoms, registration_error.png. Peers that are not installed are skipped; name an interpreter that has convexAdam with
---convexadam-python.
+Every moving phase is registered by this project; slow peers see one phase of each of the first ``--peers-on`` studies,
+and broken phases are made of one phase of the first ``--broken-on`` studies. CASE is a folder with ct.nii.gz and
+seg.nii.gz (liver = --label). Writes registration.md, registration.json and, for phantoms, registration_error.png. Peers
+that are not installed are skipped; name an interpreter that has convexAdam with --convexadam-python.
 """
 
 from __future__ import annotations
@@ -18,27 +18,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 from registration_peers import Pair, Peer, available_peers
-from scipy.ndimage import map_coordinates
+from registration_report import Row, Said, draw, table, verdict_table
+from scipy.ndimage import label, map_coordinates
 
 from Diff4MMLiTSLib.core.config import Method, RegisterConfig
 from Diff4MMLiTSLib.core.grid import Grid, Volume, resample
 from Diff4MMLiTSLib.core.phases import Phase
 from Diff4MMLiTSLib.core.progress import silent
-from Diff4MMLiTSLib.core.study import Mask, MaskSource, PhaseQA, Study, Verdict
-from Diff4MMLiTSLib.phantom.generator import Variant, make_phantom
-from Diff4MMLiTSLib.phantom.scanner import Preset
+from Diff4MMLiTSLib.core.study import Mask, MaskSource, PhaseQA, Study
+from Diff4MMLiTSLib.core.study_io import TRUTH_FOLDER, find_studies, read_study
 from Diff4MMLiTSLib.stages.registration import register_study
+from Diff4MMLiTSLib.stages.registration_names import doubted_names
 from Diff4MMLiTSLib.stages.registration_region import around
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "Testing" / "Python"))
@@ -46,9 +42,8 @@ from multiphase import Motion, derive_study
 
 OURS = "Diff4MMLiTS deformable"
 OURS_RIGID = "Diff4MMLiTS rigid"
-FIRST_SEED = 1100
-"""Seeds 1100-1199 are kept for benchmarks."""
 POINTS = 4000
+LEAST_LESION_MM = 10.0
 REAL_SPACING_MM = (1.5, 1.5, 2.0)
 Points = NDArray[np.float64]
 
@@ -70,26 +65,14 @@ class Case:
     truth: Callable[[Points], Points]
 
 
-@dataclass(frozen=True)
-class Row:
-    """One method on one case."""
-
-    case: str
-    phase: str
-    method: str
-    seconds: float
-    displacement_mm: list[float]
-    error_mm: list[float]
-    qa: dict[str, object]
-
-
-def phantom_cases(count: int, preset: Preset) -> Iterator[Case]:
-    """Yield every moving phase of phantoms, both variants in turn."""
-    for number in range(count):
-        variant = list(Variant)[number % 2]
-        phantom = make_phantom(FIRST_SEED + number, preset=preset, variant=variant, progress=silent())
-        for phase, image in phantom.displacement.items():
-            yield Case(phantom.study.study_id, phase, _two_phases(phantom.study, phase), _sampler(image))
+def phantom_cases(cohort: Path) -> Iterator[Case]:
+    """Yield every moving phase of a cohort of phantoms, ordered by the last digit of the seed: variants take turns."""
+    for folder in sorted(find_studies(cohort), key=lambda folder: folder.name[-1]):
+        study = read_study(folder)
+        for phase in study.phases:
+            if phase is not study.reference_phase:
+                field = sitk.ReadImage(str(folder / TRUTH_FOLDER / f"displacement_{phase}.nrrd"))
+                yield Case(study.study_id, phase, _two_phases(study, phase), _sampler(field))
 
 
 def real_cases(folder: Path, label: int, seeds: int) -> Iterator[Case]:
@@ -123,24 +106,46 @@ def compare(case: Case, peers: dict[str, Peer]) -> Iterator[Row]:
     liver = case.study.liver
     assert liver is not None
     points = _points(liver)
+    points = points[_is_scanned(points + case.truth(points), case.study.phases[case.phase].grid)]
     displacement = case.truth(points)
     size = np.linalg.norm(displacement, axis=1)
     pair = Pair(case.study.reference, case.study.phases[case.phase], liver, around(liver, 10.0))
 
-    def row(method: str, found: Points, seconds: float, qa: PhaseQA | None = None) -> Row:
+    def row(method: str, found: Points, seconds: float, qa: PhaseQA | None = None, **more: object) -> Row:
         error = np.linalg.norm(found - points - displacement, axis=1)
-        said = {} if qa is None else {"verdict": str(qa.verdict), "reasons": list(qa.reasons), **qa.measures}
+        said = {} if qa is None else {"verdict": str(qa.verdict), "reasons": list(qa.reasons), **qa.measures, **more}
         return Row(case.name, case.phase, method, seconds, size.round(3).tolist(), error.round(3).tolist(), said)
 
     for name, peer in peers.items():
         yield row(name, *peer(pair, points))
     for name, method in ((OURS_RIGID, Method.RIGID), (OURS, Method.DEFORMABLE)):
-        started = time.perf_counter()
-        result = register_study(case.study, config=RegisterConfig(method=method), progress=silent())
-        seconds = time.perf_counter() - started
-        transform = result.transforms[case.phase]
-        found = np.array([transform.TransformPoint(point.tolist()) for point in points])
-        yield row(name, found, seconds, result.qa["register"].phases[case.phase])
+        if name == OURS or len(peers) > 1:
+            started = time.perf_counter()
+            result = register_study(case.study, config=RegisterConfig(method=method), progress=silent())
+            seconds = time.perf_counter() - started
+            transform = result.transforms[case.phase]
+            found = np.array([transform.TransformPoint(point.tolist()) for point in points])
+            changes = lesion_changes(case.study, transform)
+            yield row(name, found, seconds, result.qa["register"].phases[case.phase], lesion_changes=changes)
+
+
+def lesion_changes(study: Study, transform: sitk.Transform) -> list[float]:
+    """Return the relative change of volume of each lesion of at least 10 mm: its mean Jacobian minus 1."""
+    if study.tumor_mask is None:
+        return []
+    grid = study.grid
+    field = sitk.TransformToDisplacementField(
+        transform, sitk.sitkVectorFloat64, grid.size, grid.origin_mm, grid.spacing_mm, grid.direction
+    )
+    jacobian = sitk.GetArrayFromImage(sitk.DisplacementFieldJacobianDeterminant(field))
+    lesions, count = label(study.tumor_mask.array)
+    changes = []
+    for number in range(1, count + 1):
+        inside = lesions == number
+        diameter_mm = 2.0 * (3.0 * inside.sum() * grid.voxel_ml * 1000.0 / (4.0 * np.pi)) ** (1 / 3)
+        if diameter_mm >= LEAST_LESION_MM:
+            changes.append(float(jacobian[inside].mean() - 1.0))
+    return changes
 
 
 def broken_phases(case: Case, other: Case) -> dict[str, Study]:
@@ -160,94 +165,62 @@ def broken_phases(case: Case, other: Case) -> dict[str, Study]:
     return {name: _replaced(case, volume) for name, volume in volumes.items()}
 
 
-def judge_broken(cases: list[Case]) -> list[tuple[str, str, str, dict[str, float]]]:
-    """Return (case, fault, verdict, measures) of every case broken in every way."""
-    rows = []
-    for number, case in enumerate(cases):
-        for fault, study in broken_phases(case, cases[(number + 3) % len(cases)]).items():
-            qa = register_study(study, config=RegisterConfig(), progress=silent()).qa["register"].phases[case.phase]
-            rows.append((f"{case.name} {case.phase}", fault, str(qa.verdict), dict(qa.measures)))
-            print(case.name, case.phase, fault, qa.verdict, dict(qa.measures), flush=True)
-    return rows
+def judge_broken(case: Case, other: Case) -> Iterator[Said]:
+    """Yield the verdict on every broken version of a case."""
+    for fault, study in broken_phases(case, other).items():
+        qa = register_study(study, config=RegisterConfig(), progress=silent()).qa["register"].phases[case.phase]
+        yield Said(case.name, case.phase, fault, str(qa.verdict), list(qa.reasons), dict(qa.measures))
 
 
-def table(rows: list[Row]) -> str:
-    """Return the comparison as Markdown: pooled over all points, then by phase."""
-    text = "| method | phase | median mm | 95 % mm | max mm | seconds | verdicts |\n|---|---|---|---|---|---|---|\n"
-    for method in dict.fromkeys(row.method for row in rows):
-        for phase in ("all", *dict.fromkeys(row.phase for row in rows)):
-            chosen = [row for row in rows if row.method == method and phase in ("all", row.phase)]
-            error = np.concatenate([row.error_mm for row in chosen])
-            verdicts = [str(row.qa["verdict"]) for row in chosen if row.qa]
-            said = ", ".join(f"{verdicts.count(v)} {v}" for v in Verdict if v in verdicts) or "–"
-            seconds = np.median([row.seconds for row in chosen])
-            median, tail = np.percentile(error, [50, 95])
-            text += f"| {method} | {phase} | {median:.2f} | {tail:.2f} | {error.max():.1f} | {seconds:.1f} | {said} |\n"
-    return text
-
-
-def draw(rows: list[Row], path: Path) -> None:
-    """Draw the error against the true displacement, per method: median and 95 % in bins of the displacement."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
-    for method in dict.fromkeys(row.method for row in rows):
-        chosen = [row for row in rows if row.method == method]
-        size = np.concatenate([row.displacement_mm for row in chosen])
-        error = np.concatenate([row.error_mm for row in chosen])
-        edges = np.unique(np.quantile(size, np.linspace(0, 1, 9)))
-        bins = [error[(size >= low) & (size <= high)] for low, high in pairwise(edges)]
-        middle = (edges[:-1] + edges[1:]) / 2
-        for axis, share in zip(axes, (50, 95), strict=True):
-            axis.plot(middle, [np.percentile(part, share) for part in bins], "o-", ms=4, label=method)
-    for axis, name in zip(axes, ("Median", "95 %"), strict=True):
-        axis.set(xlabel="true displacement of the liver point (mm)", ylabel=f"{name} error (mm)", yscale="log")
-        axis.set_yticks([0.2, 0.5, 1, 2, 5, 10, 20], ["0.2", "0.5", "1", "2", "5", "10", "20"])
-        axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
-    figure.savefig(path, dpi=110)
+def judge_names(case: Case) -> Iterator[Said]:
+    """Yield whether the image contradicts the phase's name: its own, and every wrong one."""
+    study = case.study
+    for name in (phase for phase in Phase if phase is not study.reference_phase):
+        phases = {name: study.phases[case.phase], study.reference_phase: study.reference}
+        doubts = doubted_names(phases, RegisterConfig().limits)
+        verdict = "review" if doubts else "pass"
+        yield Said(case.name, case.phase, f"called {name}", verdict, list(doubts.values()), {})
 
 
 def main() -> None:
     """Run the comparison."""
     arguments = _arguments()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    cases = (
-        real_cases(arguments.real, arguments.label, arguments.seeds)
-        if arguments.real
-        else phantom_cases(arguments.phantoms, Preset(arguments.preset))
-    )
-    if arguments.verdicts:
-        rows = judge_broken(list(cases))
-        (arguments.out / "verdicts.json").write_text(json.dumps(rows, indent=1))
-        passed = sum(verdict == Verdict.PASS for _, _, verdict, _ in rows)
-        print(f"{passed} of {len(rows)} broken phases passed")
-        return
-    peers = available_peers(arguments.convexadam_python) if not arguments.no_peers else {}
-    results: list[Row] = []
-    for case in cases:
+    real = arguments.real and real_cases(arguments.real, arguments.label, arguments.seeds)
+    rows: list[Row] = []
+    said: list[Said] = []
+    earlier: dict[str, Case] = {}
+    for case in real or phantom_cases(arguments.phantoms):
+        number = len({row.case for row in rows} | {case.name}) - 1
+        chosen = real or number % 3 == list(Phase).index(case.phase) % 3
+        peers = available_peers(arguments.convexadam_python, slow=bool(chosen) and number < arguments.peers_on)
         for row in compare(case, peers):
-            results.append(row)
-            median, tail = np.percentile(row.error_mm, [50, 95])
-            said = row.qa.get("verdict", ""), row.qa.get("reasons", "")
-            print(
-                f"{row.case} {row.phase} {row.method}: {median:.2f} {tail:.2f} {row.seconds:.1f} s", *said, flush=True
-            )
-    (arguments.out / "registration.md").write_text(table(results))
-    (arguments.out / "registration.json").write_text(json.dumps([vars(row) for row in results]))
-    if not arguments.real:
-        draw(results, arguments.out / "registration_error.png")
-    print(table(results))
+            rows.append(row)
+            print(row.describe(), flush=True)
+        said += judge_names(case) if not real else ()
+        if chosen and number < arguments.broken_on and earlier:
+            said += judge_broken(case, next(iter(earlier.values())))
+        if chosen:
+            earlier = {case.name: case}
+        text = table(rows) + verdict_table(rows, said, OURS)
+        (arguments.out / "registration.md").write_text(text)
+        record = {"rows": [vars(row) for row in rows], "said": [vars(each) for each in said]}
+        (arguments.out / "registration.json").write_text(json.dumps(record))
+    if not real:
+        draw(rows, arguments.out / "registration_error.png")
+    print(text)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--phantoms", type=int, default=4, help="number of phantoms")
-    parser.add_argument("--preset", default="medium", choices=[str(preset) for preset in Preset])
-    parser.add_argument("--real", type=Path, help="folder with ct.nii.gz and seg.nii.gz instead of phantoms")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--phantoms", type=Path, help="cohort of phantoms with truth")
+    source.add_argument("--real", type=Path, help="folder with ct.nii.gz and seg.nii.gz")
     parser.add_argument("--label", type=int, default=1, help="label of the liver in seg.nii.gz")
     parser.add_argument("--seeds", type=int, default=2, help="random motions per phase of the real CT")
     parser.add_argument("--convexadam-python", help="interpreter that has convexAdam installed")
-    parser.add_argument("--no-peers", action="store_true", help="measure this project alone")
-    parser.add_argument("--verdicts", action="store_true", help="judge broken phases instead")
+    parser.add_argument("--peers-on", type=int, default=4, help="studies that the slow peers see")
+    parser.add_argument("--broken-on", type=int, default=0, help="studies of which broken phases are made")
     parser.add_argument("--out", type=Path, required=True, help="folder for table, numbers and figure")
     return parser.parse_args()
 
@@ -256,6 +229,12 @@ def _points(liver: Mask) -> Points:
     found = np.argwhere(liver.array)[:, ::-1].astype(np.float64)
     rng = np.random.default_rng(0)
     return liver.volume.grid.to_world(found[rng.choice(len(found), min(POINTS, len(found)), replace=False)])
+
+
+def _is_scanned(points: Points, grid: Grid) -> NDArray[np.bool_]:
+    """Whether points lie in a volume: what the moving phase does not show, nobody can find in it."""
+    index = grid.to_index(points)
+    return np.asarray(((index >= 0) & (index <= np.array(grid.size) - 1)).all(axis=1))
 
 
 def _two_phases(study: Study, phase: Phase) -> Study:

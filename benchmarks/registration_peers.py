@@ -30,7 +30,7 @@ ELASTIX_COMMON = """
 (FixedImagePyramid "FixedSmoothingImagePyramid")
 (MovingImagePyramid "MovingSmoothingImagePyramid")
 (Interpolator "LinearInterpolator")
-(ResampleInterpolator "FinalLinearInterpolator")
+(ResampleInterpolator "FinalBSplineInterpolator")
 (Resampler "DefaultResampler")
 (Registration "MultiResolutionRegistration")
 (Optimizer "AdaptiveStochasticGradientDescent")
@@ -72,6 +72,14 @@ Peer = Callable[[Pair, Points], tuple[Points, float]]
 def nothing(_pair: Pair, points: Points) -> tuple[Points, float]:
     """No registration at all."""
     return points, 0.0
+
+
+def simpleitk_rigid(pair: Pair, points: Points) -> tuple[Points, float]:
+    """SimpleITK: rigid by mutual information in the liver's surroundings."""
+    started = time.perf_counter()
+    fixed, moving = (_windowed(volume) for volume in (pair.reference, pair.moving))
+    rigid = _simpleitk_rigid(fixed, moving, sitk.Cast(pair.region.to_image(), sitk.sitkUInt8), pair)
+    return _mapped(rigid, points), time.perf_counter() - started
 
 
 def simpleitk_spline(pair: Pair, points: Points) -> tuple[Points, float]:
@@ -145,9 +153,12 @@ def convexadam_with(python: str) -> Peer:
     return convexadam
 
 
-def available_peers(convexadam_python: str | None) -> dict[str, Peer]:
-    """Return the peers that can run here, by name."""
-    peers: dict[str, Peer] = {"none": nothing, "SimpleITK B-spline 50 mm": simpleitk_spline}
+def available_peers(convexadam_python: str | None, *, slow: bool) -> dict[str, Peer]:
+    """Return the peers that can run here, by name; without the slow ones just what no registration gives."""
+    peers: dict[str, Peer] = {"none": nothing}
+    if not slow:
+        return peers
+    peers |= {"SimpleITK rigid": simpleitk_rigid, "SimpleITK B-spline 50 mm": simpleitk_spline}
     if shutil.which("elastix"):
         peers["elastix B-spline 16 mm"] = elastix
     else:

@@ -144,13 +144,18 @@ def _register_arguments(parser: ArgumentParser) -> None:
         choices=["none", "rigid", "affine", "deformable"],
         help="how far phases may be bent (default: deformable)",
     )
-    parser.add_argument(
-        "--liver-model", type=Path, help="segmenter that finds the livers of studies without a liver mask"
+    livers = parser.add_mutually_exclusive_group()
+    livers.add_argument("--liver-model", type=Path, help="segmenter that finds the livers that nobody drew")
+    livers.add_argument(
+        "--totalsegmentator",
+        action="store_true",
+        help="let TotalSegmentator find them, where it and its weights are installed",
     )
 
 
 def _register(options: Namespace, progress: Progress) -> Path:
     from .core.config import Method, RegisterConfig
+    from .liver_finders import LiverSource
     from .pipeline import register_cohort
 
     config = _config(RegisterConfig, options)
@@ -161,7 +166,7 @@ def _register(options: Namespace, progress: Progress) -> Path:
         options.out,
         config=config,
         options=_run_options(options),
-        liver_model=options.liver_model,
+        livers=LiverSource(options.liver_model, options.totalsegmentator),
         progress=progress,
     )
     return _finished(result, options)

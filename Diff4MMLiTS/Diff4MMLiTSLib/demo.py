@@ -19,10 +19,11 @@ from pathlib import Path
 
 from .cohort import Workers, jobs_of, make_phantoms, process_cohort, raise_failures
 from .core.config import DemoConfig, ModelCard, ModelKind, SegmentConfig
+from .core.errors import InputError
 from .core.files import exists_error, new_file
 from .core.progress import Progress
-from .core.study_io import read_registered, write_segmentation
-from .phantom.generator import Variant
+from .core.study_io import STUDY_FILE, read_registered, write_segmentation
+from .phantom.generator import Variant, phantom_id
 from .phantom.scanner import Preset
 from .pipeline import RunOptions, find_device, inpaint_cohort, register_cohort, segment_cohort, synthesize_cohort
 from .recipes import MODEL_FOLDER, Cohorts, Trainer
@@ -81,12 +82,18 @@ def run_demo(out: Path, *, config: DemoConfig, device: str, seed: int, progress:
         The path of ``report.html``.
 
     Raises:
-        InputError: The report exists already, or the folder cannot be written.
+        InputError: The report exists already, the folder cannot be written or was begun with another seed, or training
+            phantoms would have held-out seeds.
         CanceledError: The user asked to stop; running the same command again goes on.
     """
     report = out / "report.html"
     if report.exists():
         raise exists_error(report)
+    if seed + config.training_studies > FIRST_HELD_OUT_SEED:
+        raise InputError(
+            f"Seeds {seed} to {seed + config.training_studies - 1} for training: some are held out for validation",
+            expected=f"seeds below {FIRST_HELD_OUT_SEED}",
+        )
     clock = _Clock(progress)
     trainer = Trainer(config.recipe, find_device(device), resume=True)
     options = RunOptions(device=device, seed=seed, workers=Workers(_processes()))
@@ -112,8 +119,14 @@ def _make_cohorts(out: Path, config: DemoConfig, options: RunOptions, clock: _Cl
         for cohort, count, seed, piece in zip(
             (folders.phantoms, folders.validation_phantoms), counts, first, _split(part, counts), strict=True
         ):
-            seeds = range(seed, seed + count)
-            make_phantoms(cohort, seeds, preset=Preset.SMALL, variant=Variant.STANDARD, progress=piece)
+            names = {
+                phantom_id(each, preset=Preset.SMALL, variant=Variant.STANDARD, healthy=False)
+                for each in range(seed, seed + count)
+            }
+            _refuse_others(cohort, names)
+            make_phantoms(
+                cohort, range(seed, seed + count), preset=Preset.SMALL, variant=Variant.STANDARD, progress=piece
+            )
     with clock.part("register") as part:
         for source, target, piece in zip(
             (folders.phantoms, folders.validation_phantoms),
@@ -124,6 +137,17 @@ def _make_cohorts(out: Path, config: DemoConfig, options: RunOptions, clock: _Cl
             config_ = config.recipe.register_studies
             raise_failures(register_cohort(source, target, config=config_, options=options, progress=piece))
     return folders
+
+
+def _refuse_others(cohort: Path, names: set[str]) -> None:
+    """Refuse a cohort that holds other phantoms: they would be learned from and counted too."""
+    there = {folder.name for folder in cohort.glob("*") if (folder / STUDY_FILE).is_file()}
+    if others := there - names:
+        raise InputError(
+            f"'{cohort.parent.name}' holds {min(others)}: it was begun with another seed or other sizes",
+            expected="the settings it was begun with",
+            remedy="Choose another output",
+        )
 
 
 def _make_synthetic(folders: DemoFolders, trainer: Trainer, options: RunOptions, clock: _Clock) -> None:

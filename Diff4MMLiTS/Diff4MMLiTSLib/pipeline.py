@@ -40,8 +40,9 @@ from .core.study_io import (
     write_segmentation,
     write_study,
 )
+from .liver_finders import NO_LIVER_SOURCE, LiverSource, liver_finder
 from .stages.inpainting import NormalCTGenerator
-from .stages.registration import register_study
+from .stages.registration import LiverFinder, register_study
 from .stages.segmentation import MultimodalSegmenter
 from .stages.synthesis import MultimodalCTSynthesizer
 
@@ -116,11 +117,12 @@ def register_cohort(
     *,
     config: RegisterConfig,
     options: RunOptions,
-    liver_model: Path | None = None,
+    livers: LiverSource = NO_LIVER_SOURCE,
     progress: Progress,
 ) -> CohortResult:
-    """Stage 1 on a study folder or a cohort; ``liver_model`` finds the livers of studies that have no liver mask."""
-    work = partial(_register, config=config, options=options, liver_model=liver_model)
+    """Stage 1 on a study folder or a cohort; ``livers`` says who finds the livers that nobody drew."""
+    _load_liver_finder(livers, options.device)
+    work = partial(_register, config=config, options=options, livers=livers)
     return _process(jobs_of(source, out), work, options, progress)
 
 
@@ -211,10 +213,15 @@ def _process(jobs: Sequence[Job], work: StudyWork, options: RunOptions, progress
 
 
 def _register(
-    job: Job, progress: Progress, *, config: RegisterConfig, options: RunOptions, liver_model: Path | None
+    job: Job, progress: Progress, *, config: RegisterConfig, options: RunOptions, livers: LiverSource
 ) -> None:
-    liver = _load_segmenter(liver_model, options.device).liver if liver_model else None
-    registered = register_study(read_study(job.source), config=config, liver=liver, progress=progress)
+    registered = register_study(
+        read_study(job.source),
+        config=config,
+        liver=_load_liver_finder(livers, options.device),
+        progress=progress,
+        device=find_device(options.device),
+    )
     write_study(_with_inputs(registered, job.source), job.target, force=options.force)
 
 
@@ -271,6 +278,11 @@ def _load_generator(folder: Path, device: str) -> NormalCTGenerator:
 @lru_cache(maxsize=1)
 def _load_synthesizer(folder: Path, device: str) -> MultimodalCTSynthesizer:
     return MultimodalCTSynthesizer.load(folder, find_device(device))
+
+
+@lru_cache(maxsize=1)
+def _load_liver_finder(source: LiverSource, device: str) -> LiverFinder | None:
+    return liver_finder(source, find_device(device))
 
 
 @lru_cache(maxsize=1)

@@ -16,16 +16,18 @@ from Diff4MMLiTSLib.core.study import Mask, MaskSource, RegisteredStudy
 REAL_DATA = Path(os.environ.get("DIFF4MMLITS_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
-@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep tests of one file on one worker, and those that share the demo too, so that it is made once."""
+    item.add_marker(pytest.mark.xdist_group(_worker_group(item)))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests of one file on one worker; those that share the demo go first, on one worker, so it is made once."""
+    """Begin with the demo, which takes longest."""
+    items.sort(key=lambda item: _worker_group(item) != "demo")
 
-    def group(item: pytest.Item) -> str:
-        return "demo" if "a_demo" in getattr(item, "fixturenames", ()) else item.path.name
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=lambda item: group(item) != "demo")
+def _worker_group(item: pytest.Item) -> str:
+    return "demo" if "a_demo" in getattr(item, "fixturenames", ()) else item.path.name
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import numpy as np
 
 from Diff4MMLiTSLib.cli import run
 from Diff4MMLiTSLib.core.images import is_marked_synthetic
+from Diff4MMLiTSLib.core.study import Verdict
 from Diff4MMLiTSLib.core.study_io import find_studies, read_normal, read_registered
 from Diff4MMLiTSLib.training.checkpoint import load_card
 
@@ -35,7 +36,10 @@ def test_no_network_learned_from_validation_phantoms(a_demo):
     trained = {folder.name for folder in find_studies(a_demo / "real")}
     assert not trained & {folder.name for folder in find_studies(a_demo / "validation")}
     assert load_card(a_demo / "segmenter-real" / "model").training_data == "2 studies and 0 synthetic studies"
-    assert "and 0 synthetic" not in load_card(a_demo / "segmenter-real_and_synthetic" / "model").training_data
+    pairs = [read_registered(folder) for folder in find_studies(a_demo / "synthetic")]
+    accepted = sum(pair.qa["synthesize"].verdict is not Verdict.REJECT for pair in pairs)
+    card = load_card(a_demo / "segmenter-real_and_synthetic" / "model")
+    assert card.training_data == f"2 studies and {accepted} synthetic studies"
 
 
 def test_both_segmenters_took_the_same_number_of_steps(a_demo):
@@ -81,3 +85,18 @@ def test_a_second_start_keeps_the_report_and_without_it_only_the_report_is_made_
     (a_demo / "report.html").rename(a_demo / "old.html")
     assert run(["demo", "--out", str(a_demo), "--config", str(RECIPE), "--progress", "none"]) == 0
     assert model.stat().st_mtime_ns == before
+
+
+def test_held_out_seeds_are_refused_before_anything_is_made(tmp_path, capsys):
+    arguments = ["demo", "--out", str(tmp_path / "demo"), "--config", str(RECIPE), "--seed", "999"]
+    assert run(arguments) == 2
+    assert "held out" in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()
+
+
+def test_a_demo_that_was_begun_with_another_seed_is_not_mixed(tmp_path, capsys):
+    other = tmp_path / "demo" / "phantoms" / "phantom-standard-small-0007"
+    other.mkdir(parents=True)
+    (other / "study.json").write_text("{}")
+    assert run(["demo", "--out", str(tmp_path / "demo"), "--config", str(RECIPE)]) == 2
+    assert "another seed" in capsys.readouterr().err

@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from Diff4MMLiTSLib import pipeline
-from Diff4MMLiTSLib.core.config import SegmentConfig
+from Diff4MMLiTSLib.cohort import Workers
+from Diff4MMLiTSLib.core.config import Method, RegisterConfig, SegmentConfig
 from Diff4MMLiTSLib.core.grid import Volume
 from Diff4MMLiTSLib.core.phases import Phase
 from Diff4MMLiTSLib.core.progress import silent
 from Diff4MMLiTSLib.core.study import PhaseQA, StageQA, Verdict
-from Diff4MMLiTSLib.core.study_io import read_segmentation, write_study
+from Diff4MMLiTSLib.core.study_io import read_registered, read_segmentation, write_study
 from Diff4MMLiTSLib.nets.segmenter import build_segmenter
 from Diff4MMLiTSLib.stages.segmentation import MultimodalSegmenter
 from tiny_models import segmenter_card, segmenter_config
@@ -47,3 +48,15 @@ def test_a_rejected_phase_changes_no_segmentation(a_rejected_phase, a_segmenter,
     )
     found = [read_segmentation(tmp_path / "out" / name).probability for name in ("rejected", "alone")]
     assert np.array_equal(found[0].array, found[1].array)
+
+
+def test_a_local_cluster_registers_a_cohort(a_study, tmp_path):
+    for name in ("a", "b"):
+        write_study(replace(a_study, study_id=name), tmp_path / "in" / name)
+    options = pipeline.RunOptions(device="cpu", workers=Workers(count=2))
+    config = RegisterConfig(method=Method.NONE)
+    result = pipeline.register_cohort(
+        tmp_path / "in", tmp_path / "out", config=config, options=options, progress=silent()
+    )
+    assert result.written == ("a", "b") and not result.failed
+    assert read_registered(tmp_path / "out" / "b").qa["register"].notes["liver"] == "given"

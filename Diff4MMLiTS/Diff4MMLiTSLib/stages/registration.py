@@ -2,7 +2,7 @@
 
 Source: the paper's first stage ("pre-registration of the target organ to the annotated phase"); its algorithm is not
 public. Ours, measured in docs/registration.md: an exhaustive search over translations and a rigid refinement over the
-liver, then a B-spline found by instance optimization on self-similarity features.
+liver, then a B-spline that climbs the mutual information, coarse to fine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from ..core.phases import Phase
 from ..core.progress import Progress
 from ..core.study import HistoryEntry, Mask, PhaseQA, RegisteredStudy, StageQA, Study, worst
 from .registration_deformable import Pair, Spline, register_deformable
-from .registration_qa import Alignment, judge
+from .registration_names import doubted_names, with_doubt
+from .registration_qa import Alignment, judge, summarize
 from .registration_region import around, guess_organ
 from .registration_start import (
     AIR_HU,
@@ -35,23 +36,54 @@ from .registration_start import (
 )
 
 STAGE = "register"
-LiverFinder = Callable[[Volume], Mask | None]
-"""Finds the liver in one CT volume, on the volume's grid; None when it cannot."""
+SAMPLING_SEED = 0
+"""Of the samples of the refinement: the same input gives the same result, whatever else is registered."""
+
+
+@dataclass(frozen=True)
+class LiverFinder:
+    """Finds livers that nobody drew.
+
+    Args:
+        find: Takes one CT volume and returns its liver on the volume's grid; an empty mask when there is none.
+        name: What ``qa.json`` calls it.
+    """
+
+    find: Callable[[Volume], Mask]
+    name: str = "model"
 
 
 @dataclass(frozen=True, eq=False)
 class _Target:
-    """What every phase of a study is aligned to: the reference CT, the organ and the region around it."""
+    """What every phase of a study is aligned to: the reference CT, the organ and the region around it.
+
+    ``origin`` says in words where the organ comes from; ``found`` is its mask when a finder made it.
+    """
 
     reference: Volume
     organ: Mask
     region: Volume
     tumor: Mask | None
     origin: str
+    found: Mask | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Tools:
+    """How the phases of a study are aligned: the settings, who finds livers, where the refinement computes."""
+
+    config: RegisterConfig
+    liver: LiverFinder | None
+    device: torch.device
 
 
 def register_study(
-    study: Study, *, config: RegisterConfig, progress: Progress, liver: LiverFinder | None = None
+    study: Study,
+    *,
+    config: RegisterConfig,
+    progress: Progress,
+    liver: LiverFinder | None = None,
+    device: torch.device | str = "cpu",
 ) -> RegisteredStudy:
     """Align every phase of a study to its reference phase over the liver and its surroundings.
 
@@ -61,6 +93,7 @@ def register_study(
         progress: Updated and checked in every iteration.
         liver: Finds livers: in the reference phase when the study has no liver mask, and in the moving phases for the
             quality measures. Without it and without a mask the organ is guessed (see ``guess_organ``).
+        device: Where the deformable refinement computes.
 
     Returns:
         All phases on the reference grid (-1000 HU where a phase has no data; the reference phase bit for bit), with
@@ -74,39 +107,40 @@ def register_study(
     moving = [phase for phase in study.phases if phase is not study.reference_phase]
     if not moving:
         return _result(study, {}, {}, StageQA(worst([]), time.monotonic() - started), config)
-    target = _target(study, liver, config)
+    tools = _Tools(config, liver, torch.device(device))
+    target = _target(study, tools)
+    doubts = doubted_names(study.phases, config.limits)
     volumes, transforms, judged = {}, {}, {}
     for number, phase in enumerate(moving):
         part = progress.part(number / len(moving), (number + 1) / len(moving))
         part.update(0.0, f"{phase} -> {study.reference_phase}")
-        result = _register_phase(study.phases[phase], target, liver, config, part)
-        volumes[phase], transforms[phase], judged[phase] = result
-    verdict = worst([qa.verdict for qa in judged.values()])
-    reasons = tuple(f"{phase}: {reason}" for phase, qa in judged.items() for reason in qa.reasons)
+        volumes[phase], transforms[phase], found = _register_phase(study.phases[phase], target, tools, part)
+        judged[phase] = with_doubt(found, doubts.get(phase))
     notes = {"method": str(config.method), "liver": target.origin}
-    qa = StageQA(verdict, time.monotonic() - started, reasons, phases=judged, notes=notes)
-    found = target.organ if target.origin == "model" else study.liver
-    return _result(replace(study, liver=found), volumes, transforms, qa, config)
+    qa = summarize(judged, doubts.get(study.reference_phase), study.reference_phase)
+    qa = replace(qa, seconds=time.monotonic() - started, notes=notes)
+    return _result(replace(study, liver=study.liver or target.found), volumes, transforms, qa, config)
 
 
 def _register_phase(
-    moving: Volume, target: _Target, liver: LiverFinder | None, config: RegisterConfig, progress: Progress
+    moving: Volume, target: _Target, tools: _Tools, progress: Progress
 ) -> tuple[Volume, sitk.Transform, PhaseQA]:
     """Return a phase on the reference grid, its transform (reference point -> phase point) and the judgment."""
-    started = time.monotonic()
+    started, config = time.monotonic(), tools.config
     linear = _linear(moving, target, config, progress.part(0.0, 0.15))
-    pair = _pair(moving, target, linear, config)
     spline = None
     if config.method is Method.DEFORMABLE:
-        spline = register_deformable(pair, config, progress.part(0.15, 0.8))
+        pair = _pair(moving, target, linear, tools)
+        generator = torch.Generator().manual_seed(SAMPLING_SEED)
+        spline = register_deformable(pair, config, generator, progress.part(0.15, 0.8))
     transform = _join(linear, spline)
     progress.update(0.8)
     aligned = resample(moving, target.reference.grid, transform=_fast(linear, spline), outside=AIR_HU)
     progress.update(0.9)
-    alignment = Alignment(target.reference, moving, target.organ, target.region, target.tumor, transform, spline)
-    found = liver(moving) if liver else None
+    alignment = Alignment(target.reference, moving, target.organ, target.region, target.tumor, transform)
+    found = tools.liver.find(moving) if tools.liver else None
     qa = judge(alignment, found, config, progress.part(0.9, 1.0))
-    seconds = time.monotonic() - started
+    seconds = round(time.monotonic() - started, 3)
     return aligned, transform, replace(qa, measures={**qa.measures, "seconds": seconds})
 
 
@@ -124,14 +158,15 @@ def _linear(moving: Volume, target: _Target, config: RegisterConfig, progress: P
     return refine_linear(images, target.region, affine_from(rigid), config, progress)
 
 
-def _pair(moving: Volume, target: _Target, linear: sitk.Transform, config: RegisterConfig) -> Pair:
+def _pair(moving: Volume, target: _Target, linear: sitk.Transform, tools: _Tools) -> Pair:
+    config = tools.config
     grid = box_around(target.region, config.margin_mm, config.spacing_mm)
     fixed, known = sample_with_coverage(target.reference, grid)
     values, coverage = sample_with_coverage(moving, grid, linear)
     region = resample(Volume(target.region.array.astype(np.float32), target.region.grid), grid)
     weight = np.asarray(region.array, dtype=np.float32) * known
     arrays = (fixed, values, weight, coverage)
-    return Pair(grid, *(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+    return Pair(grid, *(torch.from_numpy(np.ascontiguousarray(array)).to(tools.device) for array in arrays))
 
 
 def _join(linear: sitk.Transform, spline: Spline | None) -> sitk.Transform:
@@ -147,14 +182,15 @@ def _fast(linear: sitk.Transform, spline: Spline | None) -> sitk.Transform:
     return sitk.CompositeTransform([linear, spline.to_field_transform()])
 
 
-def _target(study: Study, liver: LiverFinder | None, config: RegisterConfig) -> _Target:
-    organ, origin = study.liver, "given"
-    if organ is None and liver is not None:
-        organ, origin = liver(study.reference), "model"
+def _target(study: Study, tools: _Tools) -> _Target:
+    organ, origin, found = study.liver, "given", None
+    if organ is None and tools.liver is not None:
+        organ, origin = tools.liver.find(study.reference), tools.liver.name
+        found = organ if organ.array.any() else None
     if organ is None or not organ.array.any():
         organ, origin = guess_organ(study.reference), "guessed from the soft tissue of the reference phase"
-    region = around(organ, config.region_mm)
-    return _Target(study.reference, organ, region, study.tumor_mask, origin)
+    region = around(organ, tools.config.region_mm)
+    return _Target(study.reference, organ, region, study.tumor_mask, origin, found)
 
 
 def _result(

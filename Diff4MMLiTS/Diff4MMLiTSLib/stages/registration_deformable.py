@@ -1,34 +1,38 @@
-"""The deformable refinement: a cubic B-spline displacement found by a discrete search and then by gradient descent.
+"""The deformable refinement: a cubic B-spline displacement that makes two phases informative about each other.
 
-Instance optimization in the spirit of ConvexAdam (Siebert et al., IEEE TMI 2024): self-similarity features, a coupled
-convex discrete search for the large motion, then Adam. Different from it: the displacement is a true cubic B-spline
-with vanishing border (so that it decays smoothly and is written as one ITK transform), each step looks at a random
-part of the voxels of the organ only, and the regularization is the exact bending energy of the coefficients.
+Coarse to fine, the mutual information of random samples of the liver's surroundings is climbed by Adam. Source:
+Rueckert et al., "Nonrigid registration using free-form deformations", IEEE TMI 1999 (B-spline and bending energy);
+Thevenaz and Unser, IEEE TIP 2000 (Parzen windows of B-splines); Klein et al., IEEE TIP 2007 (random samples). Voxels
+that the moving phase does not show count neither for the information nor for the smoothed images: where the field of
+view ends, the spline goes on smoothly. At its border displacement and gradient vanish, and it is written as one ITK
+transform.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations_with_replacement, product
+from itertools import combinations_with_replacement
 
 import numpy as np
 import SimpleITK as sitk
 import torch
+from scipy import ndimage
 from torch.nn import functional
 
 from ..core.config import RegisterConfig
 from ..core.grid import Grid
 from ..core.progress import Progress
-from .registration_features import mind_features
 
-COUPLING = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-"""Weights that pull the discrete search towards its smoothed result, one round each (ConvexAdam)."""
-BLOCK = 3
-"""Edge of the blocks of the discrete search, in voxels of 4 mm: 12 mm, the distance of the control points."""
-LATTICE_STEP = 10
-"""Order in which the sub-lattices are looked at; prime to their number (8 or 27): all are, and neighbors alternate."""
+LEVELS = ((6.0, 5.0), (4.0, 2.5), (2.0, 1.25), (0.5, 1.0))
+"""Coarse to fine: deviation of the smoothing (mm), distance of the control points (multiples of the finest)."""
+WINDOW_HU = (-120.0, 250.0)
+"""Range of the histogram: fat to enhanced vessels; air and bone beyond it do not breathe with the liver."""
+BINS = 32
+"""Of the joint histogram: 12 HU each, about the noise."""
 FIXED_LAYERS = 3
 """Outer layers of coefficients that stay zero: then displacement and gradient vanish at the border."""
+COVERED = 0.99
+"""A sample with less than this part of its value from data of the moving phase is left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,86 +106,133 @@ class Spline:
         return sitk.DisplacementFieldTransform(image)
 
 
-def register_deformable(pair: Pair, config: RegisterConfig, progress: Progress) -> Spline:
+def register_deformable(pair: Pair, config: RegisterConfig, generator: torch.Generator, progress: Progress) -> Spline:
     """Find the B-spline displacement that aligns a pair.
 
     Args:
         pair: The images on their working grid.
         config: Spacings, iterations, regularization.
+        generator: Draws the samples; on the CPU, so that every device sees the same ones.
         progress: Updated in every iteration.
+
+    Returns:
+        The spline, in main memory wherever the pair lies.
 
     Raises:
         CanceledError: The user asked to stop.
     """
-    fixed, moving = mind_features(pair.fixed_hu), mind_features(pair.moving_hu)
-    progress.update(0.1)
-    field = coarse_search(pair, fixed, moving, config, progress.part(0.1, 0.3))
-    coefficients = _fit(pair.grid, field, config.control_mm)
-    result = _descend(pair, (fixed, moving), coefficients, config, progress.part(0.3, 1.0))
-    return Spline(pair.grid, result)
+    with pair.fixed_hu.device:  # every tensor that is made here lies where the images do
+        field = torch.zeros(3, *pair.grid.shape)
+        for number, (blur_mm, factor) in enumerate(LEVELS):
+            part = progress.part(number / len(LEVELS), (number + 1) / len(LEVELS))
+            control_mm = factor * config.control_mm
+            start = _fit(pair.grid, field, control_mm)
+            free = _interior(start) if factor == 1.0 else torch.ones_like(start)
+            coefficients = _climb(_level(pair, blur_mm, control_mm, free), start * free, config, generator, part)
+            field = evaluate(coefficients, bases(pair.grid, coefficients))
+    return Spline(pair.grid, coefficients.cpu())
 
 
-def coarse_search(
-    pair: Pair, fixed: torch.Tensor, moving: torch.Tensor, config: RegisterConfig, progress: Progress
-) -> torch.Tensor:
-    """Return the displacement (3, Z, Y, X), mm along x, y, z, on the working grid by the coupled convex search."""
-    small_fixed, small_moving = (functional.avg_pool3d(part[None], 2)[0] for part in (fixed, moving))
-    weight, covered = (functional.avg_pool3d(part[None, None], 2)[0, 0] for part in (pair.weight, pair.coverage))
-    step_mm = 2 * pair.grid.spacing_mm[0]
-    reach = round(config.search_mm / step_mm)
-    costs, mass, shifts = cost_volume((small_fixed, small_moving), weight, covered, reach, progress)
-    field = _coupled_convex(costs, shifts, mass) * step_mm  # (3, Z, Y, X)
-    size = [n * BLOCK * 2 for n in mass.shape]
-    dense = functional.interpolate(field[None], size=size, mode="trilinear", align_corners=False)
-    dense = functional.pad(dense, (0, 1) * 3, mode="replicate")[0]  # pooling dropped the last voxel of an odd size
-    return dense[:, : pair.grid.shape[0], : pair.grid.shape[1], : pair.grid.shape[2]]
-
-
-def cost_volume(
-    features: tuple[torch.Tensor, torch.Tensor],
-    weight: torch.Tensor,
-    covered: torch.Tensor,
-    reach: int,
-    progress: Progress,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Compare blocks of the fixed features with the moving features at all shifts within a reach.
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """The images at one smoothing, and which coefficients are free.
 
     Args:
-        features: Fixed and moving, (C, Z, Y, X) each.
-        weight: Weight of each fixed voxel, (Z, Y, X); voxels without weight are skipped.
-        covered: Where the moving features are valid, (Z, Y, X).
-        reach: Largest shift along each axis, in voxels.
-        progress: Updated once a plane of shifts.
-
-    Returns:
-        Weighted mean squared difference in blocks of 3 x 3 x 3 voxels, (S, Z/3, Y/3, X/3); the mean weight of each
-        block, (Z/3, Y/3, X/3); the shifts, (S, 3), in voxels x, y, z.
+        grid: The working grid.
+        control_mm: Distance of the control points.
+        free: 0 or 1 for every coefficient, (3, Z, Y, X).
+        fixed: Smoothed reference, (1, Z, Y, X), HU.
+        moving: Smoothed moving phase and where it has data, (2, Z, Y, X).
+        places: Voxels of the region, (N, 3), x, y, z.
     """
-    fixed, moving = features
-    z, y, x = (axis[::2] for axis in torch.nonzero(weight > 0, as_tuple=True))  # every other voxel tells as much
-    blocks = [-(-n // BLOCK) for n in weight.shape]
-    block = (z // BLOCK * blocks[1] + y // BLOCK) * blocks[2] + x // BLOCK
-    padded = functional.pad(torch.cat([moving, covered[None]]), (reach,) * 6)
-    rows = padded.flatten(1).T.contiguous()  # one row per voxel: a shift is an offset of rows
-    _, y_step, x_step = padded.shape[1:]
-    origin = (z * y_step + y) * x_step + x
-    own, own_weight = fixed[:, z, y, x].T.contiguous(), weight[z, y, x]
-    mean = torch.full((len(fixed),), 1.0 / len(fixed))
-    sums = torch.zeros((2 * reach + 1) ** 3, 2, blocks[0] * blocks[1] * blocks[2])
-    for number, (dz, dy, dx) in enumerate(product(range(2 * reach + 1), repeat=3)):
-        if dy == dx == 0:
-            progress.update(dz / (2 * reach + 1))
-        found = rows.index_select(0, origin + (dz * y_step + dy) * x_step + dx)
-        valid = own_weight * found[:, -1]
-        difference = (found[:, :-1] - own).square_() @ mean
-        sums[number].index_add_(1, block, torch.stack([difference * valid, valid]))
-    sums = functional.avg_pool3d(sums.reshape(-1, 2, *blocks), 2, stride=1, padding=1)
-    sums = functional.avg_pool3d(sums, 2, stride=1) * 8  # both: half a block's weight from its neighbors on each axis
-    costs = sums[:, 0] / (sums[:, 1] + 0.1)
-    mass = torch.zeros(blocks[0] * blocks[1] * blocks[2]).index_add_(0, block, own_weight) * (2.0 / BLOCK**3)
-    steps = torch.arange(-reach, reach + 1, dtype=torch.float32)
-    shifts = torch.cartesian_prod(steps, steps, steps).flip(1)
-    return costs, mass.reshape(*blocks), shifts
+
+    grid: Grid
+    control_mm: float
+    free: torch.Tensor
+    fixed: torch.Tensor
+    moving: torch.Tensor
+    places: torch.Tensor
+
+
+def _level(pair: Pair, blur_mm: float, control_mm: float, free: torch.Tensor) -> _Level:
+    covered = (pair.coverage > COVERED).float()
+    voxels = blur_mm / pair.grid.spacing_mm[0]
+    fixed = _smoothed(pair.fixed_hu, torch.ones_like(covered), voxels)[None]
+    moving = torch.stack([_smoothed(pair.moving_hu, covered, voxels), covered])
+    places = torch.nonzero(pair.weight > 0).flip(1).float()
+    return _Level(pair.grid, control_mm, free, fixed, moving, places)
+
+
+def _smoothed(values_hu: torch.Tensor, known: torch.Tensor, deviation_voxels: float) -> torch.Tensor:
+    """Return the values within the window, averaged over what is known around them."""
+    values, mask = (part.cpu().numpy() for part in (values_hu.clamp(*WINDOW_HU) * known, known))
+    blurred = ndimage.gaussian_filter(values, deviation_voxels) / np.maximum(
+        ndimage.gaussian_filter(mask, deviation_voxels), 1e-3
+    )
+    return torch.from_numpy(blurred).to(values_hu.device)
+
+
+def _climb(
+    level: _Level, start: torch.Tensor, config: RegisterConfig, generator: torch.Generator, progress: Progress
+) -> torch.Tensor:
+    """Return the coefficients after Adam; each step looks at other random places between the voxels."""
+    coefficients = start.clone().requires_grad_(True)
+    optimizer = torch.optim.Adam([coefficients], lr=config.step_mm)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.iterations, eta_min=0.1 * config.step_mm)
+    for iteration in range(config.iterations):
+        progress.update(iteration / config.iterations)
+        chosen = torch.randint(len(level.places), (config.samples,), generator=generator, device="cpu")
+        jitter = torch.rand(config.samples, 3, generator=generator, device="cpu") - 0.5
+        places = level.places[chosen.to(start.device)] + jitter.to(start.device)
+        inside = coefficients * level.free
+        shifted = places.T + displacement_at(places, inside, level.grid) / level.grid.spacing_mm[0]
+        fixed = _interpolated(level.fixed, places.T)[0]
+        moving, covered = _interpolated(level.moving, shifted)
+        information = mutual_information(fixed, moving, (covered > COVERED).float())
+        loss = config.smoothness * _bending(inside, level.control_mm) - information
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own hole
+        optimizer.step()
+        schedule.step()
+    return (coefficients * level.free).detach()
+
+
+def mutual_information(fixed_hu: torch.Tensor, moving_hu: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return the mutual information (nats) of samples (N,), differentiable in the moving values.
+
+    Parzen windows: linear for the fixed, cubic for the moving values (Thevenaz and Unser, eq. 16).
+    """
+    width = (WINDOW_HU[1] - WINDOW_HU[0]) / (BINS - 4)  # two bins more on each side hold the windows
+    bins = torch.arange(BINS, dtype=torch.float32) - 1.5
+    first, second = ((values - WINDOW_HU[0]) / width for values in (fixed_hu, moving_hu))
+    linear = (1 - (first[:, None] - bins).abs()).clamp_min(0) * weight[:, None]
+    joint = linear.T @ _cubic(second[:, None] - bins)  # (BINS, BINS)
+    joint = joint / joint.sum().clamp_min(1e-6)
+    expected = joint.sum(dim=1, keepdim=True) * joint.sum(dim=0, keepdim=True)
+    return (joint * ((joint + 1e-7) / (expected + 1e-7)).log()).sum()
+
+
+def displacement_at(places: torch.Tensor, coefficients: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Return the spline (3, N), mm along the grid's axes x, y, z, at voxel positions (N, 3), x, y, z."""
+    index, share = [], []
+    for axis, voxels in enumerate(grid.shape):
+        cells = coefficients.shape[axis + 1] - 3
+        position = places[:, 2 - axis] * cells / (voxels - 1)
+        low = position.floor().clamp(0, cells - 1)
+        steps = torch.arange(4)
+        index.append(low.long()[:, None] + steps)
+        share.append(_cubic((position - low)[:, None] + 1 - steps))
+    _, _, rows, columns = coefficients.shape
+    flat = (index[0][:, :, None, None] * rows + index[1][:, None, :, None]) * columns + index[2][:, None, None, :]
+    weight = torch.einsum("na,nb,nc->nabc", *share)
+    return (coefficients.flatten(1)[:, flat.flatten(1)] * weight.flatten(1)).sum(dim=2)
+
+
+def _interpolated(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Return values (C, Z, Y, X) at voxel positions (3, N), x, y, z, trilinearly: (C, N)."""
+    size = torch.tensor(values.shape[:0:-1], dtype=torch.float32)[:, None]
+    at = (2 * index / (size - 1) - 1).T[None, None, None]  # (1, 1, 1, N, 3)
+    return functional.grid_sample(values[None], at, padding_mode="border", align_corners=True)[0, :, 0, 0]
 
 
 def bases(grid: Grid, coefficients: torch.Tensor, *, derivative: bool = False) -> list[torch.Tensor]:
@@ -217,25 +268,6 @@ def _cubic_slope(offset: torch.Tensor) -> torch.Tensor:
     return offset.sign() * torch.where(distance < 1, inner, outer)
 
 
-def _coupled_convex(costs: torch.Tensor, shifts: torch.Tensor, mass: torch.Tensor) -> torch.Tensor:
-    """Return the smooth displacement (3, Z, Y, X), in voxels, that agrees with the costs (S, Z, Y, X)."""
-    flat, length = costs.flatten(1), shifts.square().sum(dim=1)[:, None]
-    smooth = _smooth(shifts[flat.argmin(dim=0)].T.reshape(3, *mass.shape), mass)
-    for coupling in COUPLING:
-        penalty = length - 2 * shifts @ smooth.flatten(1)  # |shift - smooth|^2 without the part that does not matter
-        chosen = shifts[(flat + coupling * penalty).argmin(dim=0)].T.reshape(3, *mass.shape)
-        smooth = _smooth(chosen, mass)
-    return smooth
-
-
-def _smooth(field: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Return the field (3, Z, Y, X) averaged over its weighted surroundings; it fades where there are none."""
-    stacked = torch.cat([field * weight, weight[None]])[None]
-    for _ in range(2):
-        stacked = functional.avg_pool3d(stacked, 3, stride=1, padding=1)
-    return stacked[0, :3] / (stacked[0, 3] + 1e-3)
-
-
 def _fit(grid: Grid, field: torch.Tensor, control_mm: float) -> torch.Tensor:
     """Return the coefficients (3, Z, Y, X) of a spline close to a dense field, zero at the border."""
     cells = [
@@ -256,82 +288,6 @@ def _interior(coefficients: torch.Tensor) -> torch.Tensor:
     middle = slice(FIXED_LAYERS, -FIXED_LAYERS)
     inside[:, middle, middle, middle] = 1.0
     return inside
-
-
-def _descend(
-    pair: Pair,
-    features: tuple[torch.Tensor, torch.Tensor],
-    start: torch.Tensor,
-    config: RegisterConfig,
-    progress: Progress,
-) -> torch.Tensor:
-    """Return the coefficients after Adam; each step looks at one of the interleaved sub-lattices of the voxels."""
-    interior, matrices = _interior(start), bases(pair.grid, start)
-    lattices = _sub_lattices(pair, features[0], config.stride)
-    rows = torch.cat([features[1], pair.coverage[None]]).flatten(1).T.contiguous()  # (voxels, channels + 1)
-    coefficients = start.clone().requires_grad_(True)
-    optimizer = torch.optim.Adam([coefficients], lr=config.step_mm)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.iterations, eta_min=0.1 * config.step_mm)
-    for iteration in range(config.iterations):
-        progress.update(iteration / config.iterations)
-        lattice = lattices[(iteration * LATTICE_STEP) % len(lattices)]
-        parts = [matrix[start :: config.stride] for matrix, start in zip(matrices, lattice.offset, strict=True)]
-        displacement = evaluate(coefficients * interior, parts).flatten(1)
-        slope = torch.zeros_like(displacement)
-        slope[:, lattice.chosen] = _slope(rows, lattice, displacement.detach()[:, lattice.chosen], pair.grid)
-        loss = (slope * displacement).sum() + config.smoothness * _bending(coefficients * interior, config.control_mm)
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's own hole
-        optimizer.step()
-        schedule.step()
-    return (coefficients * interior).detach()
-
-
-@dataclass(frozen=True, eq=False)
-class _SubLattice:
-    """Every stride-th voxel from an offset on: ``chosen`` (N,) among them carry weight; ``index`` (3, N) is x, y, z."""
-
-    offset: tuple[int, int, int]
-    chosen: torch.Tensor
-    index: torch.Tensor
-    weight: torch.Tensor
-    features: torch.Tensor  # (N, C)
-
-
-def _sub_lattices(pair: Pair, features: torch.Tensor, stride: int) -> list[_SubLattice]:
-    lattices = []
-    for offset in product(range(stride), repeat=3):
-        part = tuple(slice(start, None, stride) for start in offset)
-        weight = pair.weight[part]
-        z, y, x = torch.nonzero(weight > 0, as_tuple=True)
-        chosen = (z * weight.shape[1] + y) * weight.shape[2] + x
-        index = torch.stack([x * stride + offset[2], y * stride + offset[1], z * stride + offset[0]]).float()
-        own = features[(slice(None), *part)][:, z, y, x].T.contiguous()
-        if len(chosen):
-            lattices.append(_SubLattice((offset[0], offset[1], offset[2]), chosen, index, weight[z, y, x], own))
-    return lattices
-
-
-def _slope(rows: torch.Tensor, lattice: _SubLattice, displacement: torch.Tensor, grid: Grid) -> torch.Tensor:
-    """Return the gradient (3, N) of the mean dissimilarity by the displacement (3, N) in mm of the lattice's voxels.
-
-    Written out, because automatic differentiation of a trilinear look-up costs five times as much.
-    """
-    size = torch.tensor(grid.size)[:, None]
-    position = (lattice.index + displacement / grid.spacing_mm[0]).clamp_min(0).minimum(size - 1.001)
-    low = position.floor()
-    base = (low[2].long() * grid.size[1] + low[1].long()) * grid.size[0] + low[0].long()
-    rise = torch.tensor([-1.0, 1.0])[:, None].expand(2, base.shape[0])
-    x, y, z = (torch.stack([1 - part, part]) for part in position - low)  # (2, N): share of the lower, upper neighbor
-    terms = [(z, y, x), (z, y, rise), (z, rise, x), (rise, y, x)]  # the value, then its slope along x, y, z
-    shares = torch.stack([torch.einsum("an,bn,cn->nabc", *term).flatten(1) for term in terms], dim=1)  # (N, 4, 8)
-    steps = [(dz * grid.size[1] + dy) * grid.size[0] + dx for dz, dy, dx in product((0, 1), repeat=3)]
-    corners = rows[base[:, None] + torch.tensor(steps)]  # (N, 8, C + 1)
-    value, *slopes = (shares @ corners).unbind(dim=1)
-    weight = lattice.weight * value[:, -1]
-    residual = (value[:, :-1] - lattice.features) * (weight / (weight.sum() + 1e-3))[:, None]
-    mean = torch.full((residual.shape[1],), 2.0 / residual.shape[1] / grid.spacing_mm[0])
-    return torch.stack([(residual * slope[:, :-1]) @ mean for slope in slopes])
 
 
 def _bending(coefficients: torch.Tensor, width_mm: float) -> torch.Tensor:

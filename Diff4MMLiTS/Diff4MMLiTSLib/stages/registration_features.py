@@ -6,14 +6,19 @@ MICCAI 2013 (MIND-SSC); Siebert et al., "ConvexAdam", IEEE TMI 2024 (coupled con
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 from torch.nn import functional
+
+from ..core.progress import Progress
 
 NEIGHBORS = ((0, 1, 1), (1, 1, 0), (1, 0, 1), (1, 1, 2), (2, 1, 1), (1, 2, 1))
 """The six neighbors of a voxel as offsets into a 3 x 3 x 3 block."""
 WINDOW_HU = (-150.0, 250.0)
 """Range kept before features are computed: fat to enhanced vessels; beyond lie air and bone, which do not breathe."""
-CHANNELS = 12
+BLOCK = 3
+"""Edge of the blocks that are searched, in voxels."""
 
 
 def mind_features(values_hu: torch.Tensor, dilation: int = 2) -> torch.Tensor:
@@ -46,6 +51,53 @@ def mind_features(values_hu: torch.Tensor, dilation: int = 2) -> torch.Tensor:
     middle = variance.mean()
     variance = variance.clamp(float(middle) * 1e-3, float(middle) * 1e3)
     return torch.exp_(features.div_(-variance))
+
+
+def cost_volume(
+    features: tuple[torch.Tensor, torch.Tensor],
+    weight: torch.Tensor,
+    covered: torch.Tensor,
+    reach: int,
+    progress: Progress,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Compare blocks of the fixed features with the moving features at all shifts within a reach.
+
+    Args:
+        features: Fixed and moving, (C, Z, Y, X) each.
+        weight: Weight of each fixed voxel, (Z, Y, X); voxels without weight are skipped.
+        covered: Where the moving features are valid, (Z, Y, X).
+        reach: Largest shift along each axis, in voxels.
+        progress: Updated once a plane of shifts.
+
+    Returns:
+        Weighted mean squared difference in blocks of 3 x 3 x 3 voxels, (S, Z/3, Y/3, X/3); the mean weight of each
+        block, (Z/3, Y/3, X/3); the shifts, (S, 3), in voxels x, y, z.
+    """
+    fixed, moving = features
+    z, y, x = (axis[::2] for axis in torch.nonzero(weight > 0, as_tuple=True))  # every other voxel tells as much
+    blocks = [-(-n // BLOCK) for n in weight.shape]
+    block = (z // BLOCK * blocks[1] + y // BLOCK) * blocks[2] + x // BLOCK
+    padded = functional.pad(torch.cat([moving, covered[None]]), (reach,) * 6)
+    rows = padded.flatten(1).T.contiguous()  # one row per voxel: a shift is an offset of rows
+    _, y_step, x_step = padded.shape[1:]
+    origin = (z * y_step + y) * x_step + x
+    own, own_weight = fixed[:, z, y, x].T.contiguous(), weight[z, y, x]
+    mean = torch.full((len(fixed),), 1.0 / len(fixed))
+    sums = torch.zeros((2 * reach + 1) ** 3, 2, blocks[0] * blocks[1] * blocks[2])
+    for number, (dz, dy, dx) in enumerate(product(range(2 * reach + 1), repeat=3)):
+        if dy == dx == 0:
+            progress.update(dz / (2 * reach + 1))
+        found = rows.index_select(0, origin + (dz * y_step + dy) * x_step + dx)
+        valid = own_weight * found[:, -1]
+        difference = (found[:, :-1] - own).square_() @ mean
+        sums[number].index_add_(1, block, torch.stack([difference * valid, valid]))
+    sums = functional.avg_pool3d(sums.reshape(-1, 2, *blocks), 2, stride=1, padding=1)
+    sums = functional.avg_pool3d(sums, 2, stride=1) * 8  # both: half a block's weight from its neighbors on each axis
+    costs = sums[:, 0] / (sums[:, 1] + 0.1)
+    mass = torch.zeros(blocks[0] * blocks[1] * blocks[2]).index_add_(0, block, own_weight) * (2.0 / BLOCK**3)
+    steps = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    shifts = torch.cartesian_prod(steps, steps, steps).flip(1)
+    return costs, mass.reshape(*blocks), shifts
 
 
 def _box(values: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +14,10 @@ from torch.nn import functional
 
 from ..core.config import RegisterConfig, RegisterLimits
 from ..core.grid import Grid, Volume, resample
+from ..core.phases import Phase
 from ..core.progress import Progress
-from ..core.study import Mask, PhaseQA, Verdict
-from .registration_deformable import Spline, cost_volume
-from .registration_features import mind_features
+from ..core.study import Mask, PhaseQA, StageQA, Verdict, worst
+from .registration_features import cost_volume, mind_features
 from .registration_start import box_around, sample_with_coverage
 
 WINDOW_HU = (-150.0, 250.0)
@@ -46,7 +46,6 @@ class Alignment:
         region: The organ and its surroundings on the reference grid.
         tumor: Tumors on the reference grid, if known.
         transform: Point of reference -> point of moving.
-        spline: Its deformable part, if any.
     """
 
     reference: Volume
@@ -55,7 +54,6 @@ class Alignment:
     region: Volume
     tumor: Mask | None
     transform: sitk.Transform
-    spline: Spline | None
 
 
 def judge(alignment: Alignment, found: Mask | None, config: RegisterConfig, progress: Progress) -> PhaseQA:
@@ -83,6 +81,16 @@ def judge(alignment: Alignment, found: Mask | None, config: RegisterConfig, prog
     if found is not None:
         measures |= _overlap(alignment, found, grid)
     return _verdict(measures, config.limits)
+
+
+def summarize(judged: Mapping[Phase, PhaseQA], doubt: str | None, reference_phase: Phase) -> StageQA:
+    """Return the judgment of a study: the worst of its phases, and whether the reference phase is in doubt."""
+    reasons = [f"{phase}: {reason}" for phase, qa in judged.items() for reason in qa.reasons]
+    verdicts = [qa.verdict for qa in judged.values()]
+    if doubt:
+        verdicts.append(Verdict.REVIEW)
+        reasons.append(f"{reference_phase}: {doubt}")
+    return StageQA(worst(verdicts), 0.0, tuple(reasons), phases=judged)
 
 
 def mutual_information(first: FloatArray, second: FloatArray, where: NDArray[np.bool_]) -> float:
@@ -200,15 +208,16 @@ def _verdict(measures: dict[str, float], limits: RegisterLimits) -> PhaseQA:
     """Return the judgment: the worst of all limits that a measure crosses, each with its reason."""
     crossed = list(_crossed(measures, limits))
     reasons = tuple(reason for _, reason in crossed)
-    verdicts = [verdict for verdict, _ in crossed]
-    verdict = Verdict.REJECT if Verdict.REJECT in verdicts else Verdict.REVIEW if verdicts else Verdict.PASS
-    return PhaseQA(verdict, reasons, {name: round(value, 4) for name, value in measures.items()})
+    return PhaseQA(
+        worst([verdict for verdict, _ in crossed]), reasons, {name: round(value, 4) for name, value in measures.items()}
+    )
 
 
 def _crossed(measures: dict[str, float], limits: RegisterLimits) -> Iterator[tuple[Verdict, str]]:
     rules = (
         ("matched_fraction", limits.matched_fraction, -1, "Structures that found their match within 4 mm"),
         ("residual_p95_mm", limits.residual_p95_mm, 1, "95 % of the structures' remaining distance in mm"),
+        ("dissimilarity", limits.dissimilarity, 1, "Structures that resemble their place no more than others do"),
         ("liver_outside_field_fraction", limits.outside_fraction, 1, "Part of the liver without data in this phase"),
         ("folding_fraction", limits.folding_fraction, 1, "Part of the region that is folded"),
         ("tumor_volume_change", limits.tumor_volume_change, 1, "Change of the tumors' volume"),

@@ -24,6 +24,11 @@ OUTSIDE_HU = -3000.0
 WINDOW_HU = (-150.0, 200.0)
 """Range that the start looks at: lung, fat and soft tissue, which look alike in every phase."""
 
+STEPS_MM = (2.0, 0.01)
+"""First and last step of the rigid descent."""
+RELAXATION = 0.8
+"""Each turn shortens the step to this part. With 0.6 the descent stopped beside the optimum: 1 mm off in a test."""
+
 Array = NDArray[np.float32]
 LinearT = TypeVar("LinearT", sitk.Euler3DTransform, sitk.AffineTransform)
 
@@ -105,7 +110,7 @@ def refine_linear(
     method.SetMetricSamplingStrategy(method.REGULAR)
     method.SetMetricSamplingPercentage(0.3)
     method.SetInterpolator(sitk.sitkLinear)
-    method.SetOptimizerAsRegularStepGradientDescent(2.0, 0.02, config.linear_iterations, 0.6)
+    method.SetOptimizerAsRegularStepGradientDescent(*STEPS_MM, config.linear_iterations, RELAXATION)
     method.SetOptimizerScalesFromPhysicalShift()
     transform = type(start)(start)
     method.SetInitialTransform(transform, inPlace=True)

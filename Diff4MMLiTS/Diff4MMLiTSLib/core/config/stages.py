@@ -27,23 +27,27 @@ class Method(StrEnum):
 class RegisterLimits(Settings):
     """When a registered phase needs review and when it is rejected: (review, reject).
 
-    Each limit lies between what good and broken registrations reach in ``benchmarks/registration.py --verdicts``.
+    docs/registration.md says where each limit comes from and which errors remain.
 
     Attributes:
         matched_fraction: Least part of the liver's structures that are found within 4 mm.
         residual_p95_mm: Largest 95 % quantile of their distance.
+        dissimilarity: Largest mean cost of the structures where they lie, against their cost anywhere near.
         outside_fraction: Largest part of the liver without data in the phase.
         folding_fraction: Largest folded part of the region.
         tumor_volume_change: Largest relative change of the tumors' volume.
         liver_dice: Least Dice of the livers, when a model found the phase's.
+        name_confidence: How surely an image must show another phase than its name says, for a review.
     """
 
-    matched_fraction: tuple[float, float] = (0.7, 0.5)
-    residual_p95_mm: tuple[float, float] = (12.0, 18.0)
+    matched_fraction: tuple[float, float] = (0.85, 0.5)
+    residual_p95_mm: tuple[float, float] = (6.0, 18.0)
+    dissimilarity: tuple[float, float] = (0.55, 0.75)
     outside_fraction: tuple[float, float] = (0.02, 0.3)
     folding_fraction: tuple[float, float] = (0.001, 0.01)
     tumor_volume_change: tuple[float, float] = (0.2, 0.5)
     liver_dice: tuple[float, float] = (0.88, 0.75)
+    name_confidence: float = Field(default=0.9, ge=0, le=1)
 
 
 class RegisterConfig(Settings):
@@ -58,12 +62,11 @@ class RegisterConfig(Settings):
         linear_spacing_mm: Voxels of the rigid and affine refinement.
         linear_iterations: Most iterations of that refinement.
         spacing_mm: Voxels of the deformable refinement.
-        search_mm: Largest displacement along an axis that the discrete search finds beyond the rigid start.
         control_mm: Distance of the B-spline's control points.
-        iterations: Steps of the descent.
-        stride: One step of the descent looks at every stride-th voxel along each axis.
-        step_mm: First step length of the descent; it ends at a tenth.
-        smoothness: Weight of the bending energy against the dissimilarity.
+        iterations: Steps of each of the four levels.
+        samples: Places in the region that one step looks at.
+        step_mm: First step length of a level; it ends at a tenth.
+        smoothness: Weight of the bending energy against the mutual information.
         limits: Thresholds of the verdict.
     """
 
@@ -73,14 +76,13 @@ class RegisterConfig(Settings):
     search_spacing_mm: float = Field(default=4.0, gt=0)
     least_overlap: float = Field(default=0.6, gt=0, le=1)
     linear_spacing_mm: float = Field(default=3.0, gt=0)
-    linear_iterations: int = Field(default=60, ge=1)
+    linear_iterations: int = Field(default=100, ge=1)
     spacing_mm: float = Field(default=2.0, gt=0)
-    search_mm: float = Field(default=16.0, gt=0)
     control_mm: float = Field(default=12.0, gt=0)
-    iterations: int = Field(default=120, ge=1)
-    stride: int = Field(default=3, ge=1, le=3)
+    iterations: int = Field(default=100, ge=1)
+    samples: int = Field(default=4096, ge=256)
     step_mm: float = Field(default=0.5, gt=0)
-    smoothness: float = Field(default=1.0, ge=0)
+    smoothness: float = Field(default=6.0, ge=0)
     limits: RegisterLimits = RegisterLimits()
 
 
