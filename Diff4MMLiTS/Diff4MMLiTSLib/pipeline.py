@@ -215,14 +215,15 @@ def _process(jobs: Sequence[Job], work: StudyWork, options: RunOptions, progress
 def _register(
     job: Job, progress: Progress, *, config: RegisterConfig, options: RunOptions, livers: LiverSource
 ) -> None:
+    source = read_study(job.source)
     registered = register_study(
-        read_study(job.source),
+        source,
         config=config,
         liver=_load_liver_finder(livers, options.device),
         progress=progress,
         device=find_device(options.device),
     )
-    write_study(_with_inputs(registered, job.source), job.target, force=options.force)
+    write_study(_with_inputs(registered, source, job.source), job.target, force=options.force)
 
 
 def _inpaint(
@@ -233,7 +234,7 @@ def _inpaint(
     rng = study_rng(options.seed, study.study_id)
     probability = _load_segmenter(segmenter, options.device).tumor_probability if segmenter else None
     normal = generator.inpaint(study, config=config, rng=rng, progress=progress, segmenter=probability)
-    write_normal(replace(normal, study=_with_inputs(normal.study, job.source)), job.target, force=options.force)
+    write_normal(replace(normal, study=_with_inputs(normal.study, study, job.source)), job.target, force=options.force)
 
 
 def _synthesize(
@@ -245,7 +246,7 @@ def _synthesize(
     rng = study_rng(options.seed, normal.study.study_id, job.number)
     synthesizer = _load_synthesizer(model, options.device)
     pair = synthesizer.synthesize(normal, tumor=tumor, config=config, rng=rng, progress=progress)
-    study = replace(_with_inputs(pair.study, job.source), study_id=job.target.name)
+    study = replace(_with_inputs(pair.study, normal.study, job.source), study_id=job.target.name)
     write_pair(SyntheticPair(study), job.target, force=options.force)
 
 
@@ -262,9 +263,9 @@ def _segment(job: Job, progress: Progress, *, model: Path, config: SegmentConfig
     )
 
 
-def _with_inputs(study: RegisteredStudy, folder: Path) -> RegisteredStudy:
-    """Note in the last step of the history which files it was made from."""
-    if not study.history:
+def _with_inputs(study: RegisteredStudy, source: Study, folder: Path) -> RegisteredStudy:
+    """Note in the last step of the history, if it is a new one, which files it was made from."""
+    if study.history == source.history:
         return study
     last = replace(study.history[-1], inputs=input_hashes(folder))
     return replace(study, history=(*study.history[:-1], last))

@@ -10,13 +10,23 @@ import torch
 
 from Diff4MMLiTSLib import pipeline
 from Diff4MMLiTSLib.cohort import Workers
-from Diff4MMLiTSLib.core.config import Method, RegisterConfig, SegmentConfig
+from Diff4MMLiTSLib.core.config import (
+    InpaintConfig,
+    InpainterNetwork,
+    Method,
+    ModelCard,
+    ModelKind,
+    RegisterConfig,
+    SegmentConfig,
+)
 from Diff4MMLiTSLib.core.grid import Volume
 from Diff4MMLiTSLib.core.phases import Phase
 from Diff4MMLiTSLib.core.progress import silent
-from Diff4MMLiTSLib.core.study import PhaseQA, StageQA, Verdict
-from Diff4MMLiTSLib.core.study_io import read_registered, read_segmentation, write_study
+from Diff4MMLiTSLib.core.study import TUMOR_FREE, HistoryEntry, PhaseQA, StageQA, Verdict
+from Diff4MMLiTSLib.core.study_io import read_normal, read_registered, read_segmentation, write_study
+from Diff4MMLiTSLib.nets.inpainter import Inpainter
 from Diff4MMLiTSLib.nets.segmenter import build_segmenter
+from Diff4MMLiTSLib.stages.inpainting import NormalCTGenerator
 from Diff4MMLiTSLib.stages.segmentation import MultimodalSegmenter
 from tiny_models import segmenter_card, segmenter_config
 
@@ -60,3 +70,16 @@ def test_a_local_cluster_registers_a_cohort(a_study, tmp_path):
     )
     assert result.written == ("a", "b") and not result.failed
     assert read_registered(tmp_path / "out" / "b").qa["register"].notes["liver"] == "given"
+
+
+def test_a_tumor_free_study_passes_inpainting_with_its_own_history(a_study, tmp_path, monkeypatch):
+    card = ModelCard(kind=ModelKind.INPAINTER, name="tiny", spacing_mm=2.0, window_hu=(-175, 400), networks={}, seed=0)
+    generator = NormalCTGenerator(Inpainter(InpainterNetwork(channels=4, downsamplings=1, blocks=1)), card, "0" * 64)
+    monkeypatch.setattr(pipeline, "_load_generator", lambda *_: generator)
+    registered = HistoryEntry("register", "0", {}, inputs={"PVP.nrrd": "of the unregistered study"})
+    write_study(replace(a_study, tumor=TUMOR_FREE, history=(registered,)), tmp_path / "in")
+    options, config = pipeline.RunOptions(device="cpu"), InpaintConfig()
+    pipeline.inpaint_cohort(
+        tmp_path / "in", tmp_path / "out", model=tmp_path, config=config, options=options, progress=silent()
+    )
+    assert read_normal(tmp_path / "out" / "in").study.history == (registered,)

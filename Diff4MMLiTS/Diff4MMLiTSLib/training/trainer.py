@@ -232,7 +232,8 @@ def _validate(state: _Run) -> dict[str, float]:
     with torch.no_grad(), _seeded(state.config.seed, state.accelerator.device):
         metrics = state.task.validate()
         state.pictures = state.task.pictures()
-    if not state.best_metrics or metrics["score"] > state.best_metrics["score"]:
+    score = metrics["score"]
+    if math.isfinite(score) and (not state.best_metrics or score > state.best_metrics["score"]):
         state.best_step, state.best_metrics, state.validations_since_best = state.step, metrics, 0
         if state.accelerator.is_main_process:
             save_best(state.folder, {name: network.state_dict() for name, network in networks.items()})

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,12 @@ def test_validation_sees_the_averaged_weights_and_training_goes_on_with_its_own(
     averages = load_checkpoint(tmp_path)["averages"]["generator"]["0.weight"]
     assert torch.equal(seen[0], averages)
     assert not torch.equal(weight, averages)
+
+
+def test_a_score_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
+    scores = iter([float("nan"), -2.0, -1.0])
+    task = replace(a_task(), validate=lambda: {"score": next(scores)})
+    assert run(task, tmp_path).metrics == {"score": -1.0}
 
 
 def test_training_ends_early_when_the_score_no_longer_rises(tmp_path: Path) -> None:

@@ -66,7 +66,9 @@ def _read_toml(file: Path) -> dict[str, Any]:  # Any: checked by build_config
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"There is no configuration file '{file.name}'", remedy="Check the path") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except OSError as error:
+        raise InputError(f"'{file.name}' cannot be read: {error.strerror}", expected="a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"'{file.name}' cannot be read as TOML: {error}", expected="a TOML file") from None
 
 
