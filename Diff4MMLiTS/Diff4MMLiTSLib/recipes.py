@@ -32,6 +32,7 @@ from .core.study import RegisteredStudy
 from .core.study_io import find_studies, folders_by_id, read_normal, read_study
 from .nets.autoencoder import Autoencoder
 from .pipeline import RunOptions, inpaint_cohort, register_cohort, synthesize_cohort
+from .stages.inpainting import WINDOW
 from .training.checkpoint import load_model, save_model, software_versions
 from .training.datasets import WorkingStudy, data_hash, load_cohort, stack_on
 from .training.denoising import denoiser_task
@@ -87,7 +88,8 @@ class Trainer:
             cohorts, config.spacing_mm, progress.part(0.0, 0.1), margin_mm=self.config.margin_mm
         )
         task = inpainter_task(studies, held_out, config=config)
-        kind = _Kind(task.kind, config.spacing_mm, config.window_hu, {"inpainter": config.network})
+        numbers = {WINDOW: float(min(config.patch))}
+        kind = _Kind(task.kind, config.spacing_mm, config.window_hu, {"inpainter": config.network}, numbers=numbers)
         return self._train(task, config.loop, run, studies, kind, progress.part(0.1, 1.0))
 
     def autoencoder(self, cohorts: Cohorts, run: Path, progress: Progress) -> Path:
@@ -185,6 +187,7 @@ class Trainer:
             spacing_mm=kind.spacing_mm,
             window_hu=kind.window_hu,
             networks={name: network.model_dump(mode="json") for name, network in kind.networks.items()},
+            numbers=dict(kind.numbers),
             versions=software_versions(),
             seed=loop.seed,
             data_hash=data_hash(studies),
@@ -339,6 +342,7 @@ class _Kind:
     window_hu: tuple[float, float]
     networks: Mapping[str, Settings]
     frozen: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 def _pairs(studies: Sequence[WorkingStudy], cohorts: Sequence[Path]) -> tuple[TumorPair, ...]:

@@ -36,6 +36,10 @@ from .inpainting_margin import margin_mm_of
 from .inpainting_qa import TumorProbability, check_fill, check_tumor_gone
 
 NETWORK = "inpainter"
+WINDOW = "window"
+"""Name of the size of training patches among the numbers of a model's card."""
+LARGEST_WINDOW = 96
+"""For models whose card does not tell."""
 OVERLAP = 0.5
 """Of neighboring windows in regions larger than one window."""
 UNSCANNED_HU = -900.0
@@ -151,10 +155,11 @@ class NormalCTGenerator:
         grid = next(iter(phases.values())).grid
         arrays = {phase: np.array(volume.array) for phase, volume in phases.items()}
         boxes = _separate_boxes(region, grid, config.context_mm)
+        window = config.window or int(self.card.numbers.get(WINDOW, LARGEST_WINDOW))
         for index, box in enumerate(boxes):
             progress.update(index / len(boxes), f"filling region {index + 1} of {len(boxes)}")
             parts = {phase: Volume(array[box], cropped_grid(grid, box)) for phase, array in arrays.items()}
-            filled = self._fill_box(parts, region[box], liver[box], config.window)
+            filled = self._fill_box(parts, region[box], liver[box], window)
             for phase, part in parts.items():
                 values = _composited(part, filled[phase], region[box])
                 if config.texture:

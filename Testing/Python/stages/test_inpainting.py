@@ -100,6 +100,16 @@ def test_a_region_larger_than_the_window_is_filled_in_parts(generator, a_study):
     assert np.abs(np.subtract(whole.study.reference.array, parts.study.reference.array, dtype=int)[tumor]).max() < 8
 
 
+def test_the_size_that_a_model_has_learned_from_is_its_window_unless_another_is_given(generator, a_study):
+    told = replace(generator, card=CARD.model_copy(update={"numbers": {"window": 16.0}}))
+    wide, told_narrow, narrow = (
+        inpaint(one, a_study, **settings).study.reference.array
+        for one, settings in ((generator, {}), (told, {}), (generator, {"window": 16}))
+    )
+    assert np.array_equal(told_narrow, narrow)
+    assert not np.array_equal(told_narrow, wide)
+
+
 @pytest.mark.parametrize(("offset_mm", "share"), [(36.0, 0.02), (0.0, 0.33)], ids=["at the capsule", "a third"])
 def test_tumors_are_filled_wherever_they_lie_and_however_large(generator, offset_mm, share):
     grid, radius_mm = Grid((34, 32, 30), (3.0, 3.0, 3.0)), 40.0

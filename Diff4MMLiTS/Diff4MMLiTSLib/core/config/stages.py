@@ -158,14 +158,15 @@ class InpaintConfig(Settings):
             takes it from the residual that registration has measured.
         rim_mm: How far the dilated mask may reach beyond the liver.
         context_mm: Known tissue around the region that the network sees.
-        window: Size in voxels of the working grid up to which a region is filled in one pass.
+        window: Size in voxels of the working grid up to which a region is filled in one pass; None takes the size of
+            the patches that the model has learned from, which is what it does best.
         texture: Add the noise that the fill lacks against the patient's own parenchyma.
     """
 
     margin_mm: Annotated[float, Field(ge=0, le=15)] | Literal["auto"] = 5.0
     rim_mm: float = Field(2.0, ge=0)
     context_mm: float = Field(24.0, gt=0)
-    window: int = Field(96, ge=16)
+    window: int | None = Field(None, ge=16)
     texture: bool = True
 
 
