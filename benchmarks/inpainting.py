@@ -262,13 +262,13 @@ def draw(case: Case, pictures: Mapping[str, Images], path: Path) -> None:
     box = slice(max(0, rows.min() - 4), rows.max() + 5), slice(max(0, columns.min() - 4), columns.max() + 5)
     phases = list(case.study.phases)
     figure, axes = plt.subplots(len(phases), len(shown), figsize=(1.7 * len(shown), 1.6 * len(phases)), squeeze=False)
-    for line, phase in zip(axes, phases, strict=True):
+    for number, (line, phase) in enumerate(zip(axes, phases, strict=True)):
         level = float(np.median(shown["CT"][phase][case.liver & ~case.region]))
         for axis, (name, images) in zip(line, shown.items(), strict=True):
             axis.imshow(images[phase][slice_index][box], cmap="gray", vmin=level - 100, vmax=level + 100)
             axis.contour(case.region[slice_index][box], [0.5], colors="orange", linewidths=0.3)
             axis.set(xticks=[], yticks=[])
-            if line is axes[0]:
+            if number == 0:
                 axis.set_title(name.replace(", ", ",\n").replace(" (", "\n("), fontsize=6)
         line[0].set_ylabel(str(phase))
     figure.tight_layout(pad=0.3)
