@@ -19,6 +19,11 @@ def add_stage(parser: ArgumentParser) -> None:
     add_settings(parser)
     add_device(parser)
     add_force(parser)
+    add_workers(parser)
+
+
+def add_workers(parser: ArgumentParser) -> None:
+    """Declare ``--workers`` and ``--scheduler``."""
     parser.add_argument("--workers", type=positive, default=1, help="processes on this machine (needs dask)")
     parser.add_argument("--scheduler", default="", help="address of a Dask scheduler, for example tcp://head:8786")
 

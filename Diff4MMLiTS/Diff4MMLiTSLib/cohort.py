@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class Job:
     Args:
         source: The study folder to read.
         target: The folder to make.
-        number: Which of several outputs of the same study this is, from 1.
+        number: Which of several outputs of the same study this is, from 1; of a phantom, its seed.
     """
 
     source: Path
@@ -159,6 +160,7 @@ def make_phantoms(
     variant: Variant,
     healthy: bool = False,
     force: bool = False,
+    workers: Workers | None = None,
     progress: Progress,
 ) -> tuple[Path, ...]:
     """Make a cohort of phantoms, one per seed; those that are there already stay.
@@ -168,19 +170,21 @@ def make_phantoms(
 
     Raises:
         InputError: The folder cannot be written.
+        MissingError: Several processes are asked for and Dask is not installed.
         CanceledError: The user asked to stop; finished phantoms stay.
     """
-    folders = []
-    for index, seed in enumerate(seeds):
-        piece = progress.part(index / len(seeds), (index + 1) / len(seeds))
-        folder = out / phantom_id(seed, preset=preset, variant=variant, healthy=healthy)
-        piece.update(0.0, folder.name)
-        if force or not folder.exists():
-            phantom = make_phantom(seed, preset=preset, variant=variant, healthy=healthy, progress=piece)
-            write_phantom(phantom, folder, force=force)
-        folders.append(folder)
-    progress.update(1.0, "done")
+    folders = [out / phantom_id(seed, preset=preset, variant=variant, healthy=healthy) for seed in seeds]
+    jobs = [Job(folder, folder, seed) for folder, seed in zip(folders, seeds, strict=True)]
+    work = partial(_make_phantom, preset=preset, variant=variant, healthy=healthy, force=force)
+    raise_failures(process_cohort(jobs, work, force=force, workers=workers, progress=progress))
     return tuple(folders)
+
+
+def _make_phantom(
+    job: Job, progress: Progress, *, preset: Preset, variant: Variant, healthy: bool, force: bool
+) -> None:
+    phantom = make_phantom(job.number, preset=preset, variant=variant, healthy=healthy, progress=progress)
+    write_phantom(phantom, job.target, force=force)
 
 
 Outcome = tuple[str, Diff4MMLiTSError | None]

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from .arguments import add_device, add_force, add_model, add_settings, add_stage, natural, phase_of_number, positive
+from .arguments import (
+    add_device,
+    add_force,
+    add_model,
+    add_settings,
+    add_stage,
+    add_workers,
+    natural,
+    phase_of_number,
+    positive,
+)
 from .core.progress import Progress
 
 if TYPE_CHECKING:
@@ -62,10 +72,11 @@ def _phantom_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--variant", choices=["standard", "shifted"], default="standard", help="family of phantoms")
     parser.add_argument("--healthy", action="store_true", help="without tumors")
     add_force(parser)
+    add_workers(parser)
 
 
 def _phantom(options: Namespace, progress: Progress) -> Path:
-    from .cohort import make_phantoms
+    from .cohort import Workers, make_phantoms
     from .phantom.generator import Variant
     from .phantom.scanner import Preset
 
@@ -78,6 +89,7 @@ def _phantom(options: Namespace, progress: Progress) -> Path:
         variant=variant,
         healthy=options.healthy,
         force=options.force,
+        workers=Workers(options.workers, options.scheduler),
         progress=progress,
     )
     return Path(options.out)

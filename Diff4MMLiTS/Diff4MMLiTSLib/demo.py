@@ -125,7 +125,12 @@ def _make_cohorts(out: Path, config: DemoConfig, options: RunOptions, clock: _Cl
             }
             _refuse_others(cohort, names)
             make_phantoms(
-                cohort, range(seed, seed + count), preset=Preset.SMALL, variant=Variant.STANDARD, progress=piece
+                cohort,
+                range(seed, seed + count),
+                preset=Preset.SMALL,
+                variant=Variant.STANDARD,
+                workers=options.workers,
+                progress=piece,
             )
     with clock.part("register") as part:
         for source, target, piece in zip(

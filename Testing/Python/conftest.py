@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from Diff4MMLiTSLib.cli import run
 from Diff4MMLiTSLib.core.grid import Grid, Volume
@@ -16,18 +17,9 @@ from Diff4MMLiTSLib.core.study import Mask, MaskSource, RegisteredStudy
 REAL_DATA = Path(os.environ.get("DIFF4MMLITS_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep tests of one file on one worker, and those that share the demo too, so that it is made once."""
-    item.add_marker(pytest.mark.xdist_group(_worker_group(item)))
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the demo, which takes longest."""
-    items.sort(key=lambda item: _worker_group(item) != "demo")
-
-
-def _worker_group(item: pytest.Item) -> str:
-    return "demo" if "a_demo" in getattr(item, "fixturenames", ()) else item.path.name
+    """Begin with the demo, which takes longest; who else needs it finds it made."""
+    items.sort(key=lambda item: item.path.name != "test_demo.py")
 
 
 @pytest.fixture(scope="session")
@@ -68,8 +60,14 @@ def a_study(a_grid: Grid) -> RegisteredStudy:
 
 @pytest.fixture(scope="session")
 def a_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a demo at a tiny size; its networks are hardly trained."""
-    recipe = Path(__file__).with_name("tiny_demo.toml")
-    folder = tmp_path_factory.mktemp("eine Demo ü") / "demo"
-    assert run(["demo", "--out", str(folder), "--config", str(recipe), "--progress", "none"]) == 0
+    """The folder of a demo at a tiny size, made once for all workers; its networks are hardly trained."""
+    root = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        root = root.parent  # of all workers
+    folder, made = root / "eine Demo ü" / "demo", root / "demo-is-made"
+    with FileLock(root / "demo.lock"):
+        if not made.exists():
+            recipe = Path(__file__).with_name("tiny_demo.toml")
+            assert run(["demo", "--out", str(folder), "--config", str(recipe), "--progress", "none"]) == 0
+            made.touch()
     return folder
