@@ -248,10 +248,20 @@ def _disc(radius: float) -> FloatArray:
 
 
 def _shifted(values: FloatArray, distance_mm: float, angle: float) -> FloatArray:
-    offset = distance_mm / SPACING_MM
-    return np.asarray(
-        ndimage.shift(values, (0, -offset * np.sin(angle), -offset * np.cos(angle)), order=1, mode="nearest")
-    )
+    """Return what lies at a distance in a direction within the slice, linearly interpolated."""
+    y, x = np.array([np.sin(angle), np.cos(angle)]) * distance_mm / SPACING_MM
+    reach = int(np.ceil(distance_mm / SPACING_MM)) + 1
+    padded = np.pad(values, ((0, 0), (reach, reach), (reach, reach)), mode="edge")
+    top, left = reach + int(np.floor(y)), reach + int(np.floor(x))
+    down, right = np.float32(y - np.floor(y)), np.float32(x - np.floor(x))
+    _, rows, columns = values.shape
+    above, below = ((1 - down), top), (down, top + 1)
+    parts = [
+        share * portion * padded[:, row : row + rows, column : column + columns]
+        for share, row in (above, below)
+        for portion, column in ((1 - right, left), (right, left + 1))
+    ]
+    return np.asarray(sum(parts), dtype=np.float32)
 
 
 def _best_path(score: FloatArray) -> list[tuple[int, int]]:

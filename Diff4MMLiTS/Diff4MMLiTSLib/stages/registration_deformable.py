@@ -225,7 +225,8 @@ def displacement_at(places: torch.Tensor, coefficients: torch.Tensor, grid: Grid
     _, _, rows, columns = coefficients.shape
     flat = (index[0][:, :, None, None] * rows + index[1][:, None, :, None]) * columns + index[2][:, None, None, :]
     weight = torch.einsum("na,nb,nc->nabc", *share)
-    return (coefficients.flatten(1)[:, flat.flatten(1)] * weight.flatten(1)).sum(dim=2)
+    near = coefficients.flatten(1).index_select(1, flat.flatten()).view(3, *places.shape[:1], -1)  # (3, N, 64)
+    return (near * weight.flatten(1)).sum(dim=2)
 
 
 def _interpolated(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
