@@ -33,6 +33,8 @@ For several processes it must be picklable: a function of a module, or a ``funct
 
 POLL_S = 0.2
 """How often a cancel is looked for while studies are made elsewhere."""
+KEPT_BYTES = 2**28
+"""Free memory that a worker keeps: with the 64 kB of Dask, registering takes 1.7 times the processor time."""
 CANCEL_TIMEOUT_S = 30.0
 """How long workers may take to stop by themselves."""
 
@@ -197,24 +199,39 @@ def _in_this_process(todo: list[Job], work: StudyWork, progress: Progress) -> It
         yield job.target.name, _attempt(work, job, piece)
 
 
+@contextmanager
+def local_workers(count: int, place: Path) -> Iterator[Workers]:
+    """Start processes on this machine that several cohorts can share; they end with the block.
+
+    Args:
+        count: Processes; with 1 nothing is started.
+        place: Folder for the workers' own files while they run.
+
+    Raises:
+        MissingError: Several processes are asked for and Dask is not installed.
+    """
+    if count == 1:
+        yield Workers()
+        return
+    dask, distributed = _dask()
+    with (
+        _shared_folder(place) as folder,
+        dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": KEPT_BYTES}),
+        distributed.LocalCluster(
+            n_workers=count, threads_per_worker=1, dashboard_address=None, local_directory=str(folder)
+        ) as cluster,
+    ):
+        yield Workers(scheduler=cluster.scheduler_address)
+
+
 def _in_processes(todo: list[Job], work: StudyWork, workers: Workers, progress: Progress) -> Iterator[Outcome]:
-    try:
-        from distributed import Client, LocalCluster
-    except ModuleNotFoundError:
-        raise MissingError(
-            "The Python package 'dask' is not installed",
-            expected="dask with its distributed scheduler, for several processes or a cluster",
-            remedy='Install it ("pip install dask[distributed]"), or leave out --workers and --scheduler',
-        ) from None
+    _, distributed = _dask()
+    place = todo[0].target.parent
     with ExitStack() as stack:
-        folder = stack.enter_context(_shared_folder(todo[0].target.parent))
-        cluster = workers.scheduler or stack.enter_context(
-            LocalCluster(
-                n_workers=workers.count, threads_per_worker=1, dashboard_address=None, local_directory=str(folder)
-            )
-        )
-        client = stack.enter_context(Client(cluster))
-        stop = folder / "stop"
+        if not workers.scheduler:
+            workers = stack.enter_context(local_workers(workers.count, place))
+        stop = stack.enter_context(_shared_folder(place)) / "stop"
+        client = stack.enter_context(distributed.Client(workers.scheduler))
         submitted = {
             client.submit(_attempt_elsewhere, work, _absolute(job), stop, is_new=not job.target.exists(), pure=False): (
                 job.target.name
@@ -222,6 +239,20 @@ def _in_processes(todo: list[Job], work: StudyWork, workers: Workers, progress: 
             for job in todo
         }
         yield from _collect(submitted, stop, progress)
+
+
+def _dask() -> tuple[Any, Any]:
+    """Return the packages ``dask`` and ``distributed``."""
+    try:
+        import dask
+        import distributed
+    except ModuleNotFoundError:
+        raise MissingError(
+            "The Python package 'dask' is not installed",
+            expected="dask with its distributed scheduler, for several processes or a cluster",
+            remedy='Install it ("pip install dask[distributed]"), or leave out --workers and --scheduler',
+        ) from None
+    return dask, distributed
 
 
 @contextmanager

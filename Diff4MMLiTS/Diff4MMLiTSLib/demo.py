@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 
-from .cohort import Workers, jobs_of, make_phantoms, process_cohort, raise_failures
+from .cohort import jobs_of, local_workers, make_phantoms, process_cohort, raise_failures
 from .core.config import DemoConfig, ModelCard, ModelKind, SegmentConfig
 from .core.errors import InputError
 from .core.files import exists_error, new_file
@@ -98,9 +98,9 @@ def run_demo(out: Path, *, config: DemoConfig, device: str, seed: int, progress:
         )
     clock = _Clock(progress)
     trainer = Trainer(config.recipe, find_device(device), resume=True)
-    options = RunOptions(device=device, seed=seed, workers=Workers(_processes()))
-    folders = _make_cohorts(out, config, options, clock)
-    options = replace(options, workers=Workers())  # the networks use all processors by themselves
+    options = RunOptions(device=device, seed=seed)
+    with local_workers(_processes(), out) as workers:  # later the networks use all processors by themselves
+        folders = _make_cohorts(out, config, replace(options, workers=workers), clock)
     _make_synthetic(folders, trainer, options, clock)
     evaluations = _compare_segmenters(folders, trainer, options, clock)
     with clock.part("report"):

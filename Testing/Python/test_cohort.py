@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from Diff4MMLiTSLib.cohort import Workers, jobs_of, process_cohort, raise_failures
+from Diff4MMLiTSLib.cohort import Workers, jobs_of, local_workers, process_cohort, raise_failures
 from Diff4MMLiTSLib.core.errors import CanceledError, InputError, MissingError
 from Diff4MMLiTSLib.core.progress import Progress, silent
 from Diff4MMLiTSLib.core.study_io import write_study
@@ -113,6 +113,19 @@ def test_a_local_cluster_of_processes_does_the_same(a_cohort, tmp_path):
     assert result.written == ("a", "c")
     assert (result.failed["b"].found, result.failed["b"].remedy) == ("No liver", "Draw one")
     assert os.getpid() not in {int((tmp_path / "out" / name / "made").read_text()) for name in ("a", "c")}
+
+
+def test_cohorts_can_share_processes_that_end_with_the_block(a_cohort, tmp_path):
+    used = []
+    with local_workers(2, tmp_path) as workers:
+        for name in ("first", "second"):
+            jobs = jobs_of(a_cohort, tmp_path / name)
+            process_cohort(jobs, report, force=False, progress=silent(), workers=workers)
+            used.append({int(job.target.joinpath("made").read_text()) for job in jobs})
+    assert os.getpid() not in used[0]
+    assert len(used[0] | used[1]) == 2
+    assert active_children() == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "in", "second"]
 
 
 def test_a_cancel_reaches_the_workers_and_leaves_nothing(a_cohort, tmp_path):

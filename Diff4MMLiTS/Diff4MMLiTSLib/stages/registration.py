@@ -24,7 +24,7 @@ from ..core.study import HistoryEntry, Mask, PhaseQA, RegisteredStudy, StageQA, 
 from .registration_deformable import Pair, Spline, register_deformable
 from .registration_names import doubted_names, with_doubt
 from .registration_qa import Alignment, judge, summarize
-from .registration_region import around, guess_organ
+from .registration_region import around, guess_organ, sample_mask, without_border
 from .registration_start import (
     AIR_HU,
     affine_from,
@@ -163,9 +163,9 @@ def _pair(moving: Volume, target: _Target, linear: sitk.Transform, tools: _Tools
     grid = box_around(target.region, config.margin_mm, config.spacing_mm)
     fixed, known = sample_with_coverage(target.reference, grid)
     values, coverage = sample_with_coverage(moving, grid, linear)
-    region = resample(Volume(target.region.array.astype(np.float32), target.region.grid), grid)
-    weight = np.asarray(region.array, dtype=np.float32) * known
-    arrays = (fixed, values, weight, coverage)
+    region = sample_mask(target.region, grid) * known > 0
+    organ = sample_mask(target.organ.volume, grid) * known > 0.5
+    arrays = (fixed, values, region, without_border(organ, grid), coverage)
     return Pair(grid, *(torch.from_numpy(np.ascontiguousarray(array)).to(tools.device) for array in arrays))
 
 

@@ -1,6 +1,7 @@
 """The deformable refinement: a cubic B-spline displacement that makes two phases informative about each other.
 
-Coarse to fine, the mutual information of random samples of the liver's surroundings is climbed by Adam. Source:
+Coarse to fine, Adam climbs the mutual information of random samples: of the liver and its surroundings, whose borders
+show where the organ is, and of the parenchyma alone, whose vessels would drown in the same histogram. Source:
 Rueckert et al., "Nonrigid registration using free-form deformations", IEEE TMI 1999 (B-spline and bending energy);
 Thevenaz and Unser, IEEE TIP 2000 (Parzen windows of B-splines); Klein et al., IEEE TIP 2007 (random samples). Voxels
 that the moving phase does not show count neither for the information nor for the smoothed images: where the field of
@@ -31,6 +32,10 @@ BINS = 32
 """Of the joint histogram: 12 HU each, about the noise."""
 FIXED_LAYERS = 3
 """Outer layers of coefficients that stay zero: then displacement and gradient vanish at the border."""
+PARENCHYMA_WEIGHT = 2.0
+"""Of the parenchyma's mutual information beside that of the whole region; docs/registration.md compares."""
+PARENCHYMA_WINDOW_HU = (0.0, 220.0)
+"""Range of its histogram: steatotic liver without contrast to portal veins."""
 COVERED = 0.99
 """A sample with less than this part of its value from data of the moving phase is left out."""
 
@@ -43,14 +48,16 @@ class Pair:
         grid: The working grid.
         fixed_hu: Reference, (Z, Y, X), float32.
         moving_hu: Moving, same shape.
-        weight: How much each reference voxel counts, same shape, 0 to 1.
+        region: What is to be aligned, the organ and its surroundings, same shape, bool.
+        parenchyma: The organ without its border, same shape, bool; may be empty.
         coverage: Where the moving volume has data, same shape, 0 or 1.
     """
 
     grid: Grid
     fixed_hu: torch.Tensor
     moving_hu: torch.Tensor
-    weight: torch.Tensor
+    region: torch.Tensor
+    parenchyma: torch.Tensor
     coverage: torch.Tensor
 
 
@@ -121,15 +128,14 @@ def register_deformable(pair: Pair, config: RegisterConfig, generator: torch.Gen
     Raises:
         CanceledError: The user asked to stop.
     """
-    with pair.fixed_hu.device:  # every tensor that is made here lies where the images do
-        field = torch.zeros(3, *pair.grid.shape)
-        for number, (blur_mm, factor) in enumerate(LEVELS):
-            part = progress.part(number / len(LEVELS), (number + 1) / len(LEVELS))
-            control_mm = factor * config.control_mm
-            start = _fit(pair.grid, field, control_mm)
-            free = _interior(start) if factor == 1.0 else torch.ones_like(start)
-            coefficients = _climb(_level(pair, blur_mm, control_mm, free), start * free, config, generator, part)
-            field = evaluate(coefficients, bases(pair.grid, coefficients))
+    field = torch.zeros(3, *pair.grid.shape, device=pair.fixed_hu.device)
+    for number, (blur_mm, factor) in enumerate(LEVELS):
+        part = progress.part(number / len(LEVELS), (number + 1) / len(LEVELS))
+        control_mm = factor * config.control_mm
+        start = _fit(pair.grid, field, control_mm)
+        free = _interior(start) if factor == 1.0 else torch.ones_like(start)
+        coefficients = _climb(_level(pair, blur_mm, control_mm, free), start * free, config, generator, part)
+        field = evaluate(coefficients, bases(pair.grid, coefficients))
     return Spline(pair.grid, coefficients.cpu())
 
 
@@ -143,7 +149,7 @@ class _Level:
         free: 0 or 1 for every coefficient, (3, Z, Y, X).
         fixed: Smoothed reference, (1, Z, Y, X), HU.
         moving: Smoothed moving phase and where it has data, (2, Z, Y, X).
-        places: Voxels of the region, (N, 3), x, y, z.
+        parts: Where samples are drawn, and how they count.
     """
 
     grid: Grid
@@ -151,7 +157,28 @@ class _Level:
     free: torch.Tensor
     fixed: torch.Tensor
     moving: torch.Tensor
+    parts: tuple[_Part, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Voxels that share a histogram.
+
+    Args:
+        places: (N, 3), x, y, z.
+        window_hu: Range of the histogram.
+        weight: Of its mutual information.
+    """
+
     places: torch.Tensor
+    window_hu: tuple[float, float]
+    weight: float
+
+    def drawn(self, samples: int, generator: torch.Generator) -> torch.Tensor:
+        """Return random places between the voxels, (samples, 3)."""
+        chosen = torch.randint(len(self.places), (samples,), generator=generator, device="cpu")
+        jitter = torch.rand(samples, 3, generator=generator, device="cpu") - 0.5
+        return self.places[chosen.to(self.places.device)] + jitter.to(self.places.device)
 
 
 def _level(pair: Pair, blur_mm: float, control_mm: float, free: torch.Tensor) -> _Level:
@@ -159,8 +186,14 @@ def _level(pair: Pair, blur_mm: float, control_mm: float, free: torch.Tensor) ->
     voxels = blur_mm / pair.grid.spacing_mm[0]
     fixed = _smoothed(pair.fixed_hu, torch.ones_like(covered), voxels)[None]
     moving = torch.stack([_smoothed(pair.moving_hu, covered, voxels), covered])
-    places = torch.nonzero(pair.weight > 0).flip(1).float()
-    return _Level(pair.grid, control_mm, free, fixed, moving, places)
+    return _Level(pair.grid, control_mm, free, fixed, moving, _parts(pair))
+
+
+def _parts(pair: Pair) -> tuple[_Part, ...]:
+    choices = ((pair.region, WINDOW_HU, 1.0), (pair.parenchyma, PARENCHYMA_WINDOW_HU, PARENCHYMA_WEIGHT))
+    return tuple(
+        _Part(torch.nonzero(mask).flip(1).float(), window, weight) for mask, window, weight in choices if mask.any()
+    )
 
 
 def _smoothed(values_hu: torch.Tensor, known: torch.Tensor, deviation_voxels: float) -> torch.Tensor:
@@ -181,14 +214,8 @@ def _climb(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.iterations, eta_min=0.1 * config.step_mm)
     for iteration in range(config.iterations):
         progress.update(iteration / config.iterations)
-        chosen = torch.randint(len(level.places), (config.samples,), generator=generator, device="cpu")
-        jitter = torch.rand(config.samples, 3, generator=generator, device="cpu") - 0.5
-        places = level.places[chosen.to(start.device)] + jitter.to(start.device)
         inside = coefficients * level.free
-        shifted = places.T + displacement_at(places, inside, level.grid) / level.grid.spacing_mm[0]
-        fixed = _interpolated(level.fixed, places.T)[0]
-        moving, covered = _interpolated(level.moving, shifted)
-        information = mutual_information(fixed, moving, (covered > COVERED).float())
+        information = _information(level, inside, config.samples, generator)
         loss = config.smoothness * _bending(inside, level.control_mm) - information
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own hole
@@ -197,14 +224,30 @@ def _climb(
     return (coefficients * level.free).detach()
 
 
-def mutual_information(fixed_hu: torch.Tensor, moving_hu: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+def _information(level: _Level, coefficients: torch.Tensor, samples: int, generator: torch.Generator) -> torch.Tensor:
+    """Return the weighted sum of the parts' mutual information, each of as many random places."""
+    places = torch.cat([part.drawn(samples, generator) for part in level.parts])
+    shifted = places.T + displacement_at(places, coefficients, level.grid) / level.grid.spacing_mm[0]
+    fixed = _interpolated(level.fixed, places.T)[0]
+    moving, covered = _interpolated(level.moving, shifted)
+    total = coefficients.new_zeros(())
+    for part, first, second, known in zip(
+        level.parts, *(values.split(samples) for values in (fixed, moving, (covered > COVERED).float())), strict=True
+    ):
+        total = total + part.weight * mutual_information(first, second, known, part.window_hu)
+    return total
+
+
+def mutual_information(
+    fixed_hu: torch.Tensor, moving_hu: torch.Tensor, weight: torch.Tensor, window_hu: tuple[float, float]
+) -> torch.Tensor:
     """Return the mutual information (nats) of samples (N,), differentiable in the moving values.
 
     Parzen windows: linear for the fixed, cubic for the moving values (Thevenaz and Unser, eq. 16).
     """
-    width = (WINDOW_HU[1] - WINDOW_HU[0]) / (BINS - 4)  # two bins more on each side hold the windows
-    bins = torch.arange(BINS, dtype=torch.float32) - 1.5
-    first, second = ((values - WINDOW_HU[0]) / width for values in (fixed_hu, moving_hu))
+    width = (window_hu[1] - window_hu[0]) / (BINS - 4)  # two bins more on each side hold the windows
+    bins = torch.arange(BINS, dtype=torch.float32, device=fixed_hu.device) - 1.5
+    first, second = ((values.clamp(*window_hu) - window_hu[0]) / width for values in (fixed_hu, moving_hu))
     linear = (1 - (first[:, None] - bins).abs()).clamp_min(0) * weight[:, None]
     joint = linear.T @ _cubic(second[:, None] - bins)  # (BINS, BINS)
     joint = joint / joint.sum().clamp_min(1e-6)
@@ -219,7 +262,7 @@ def displacement_at(places: torch.Tensor, coefficients: torch.Tensor, grid: Grid
         cells = coefficients.shape[axis + 1] - 3
         position = places[:, 2 - axis] * cells / (voxels - 1)
         low = position.floor().clamp(0, cells - 1)
-        steps = torch.arange(4)
+        steps = torch.arange(4, device=places.device)
         index.append(low.long()[:, None] + steps)
         share.append(_cubic((position - low)[:, None] + 1 - steps))
     _, _, rows, columns = coefficients.shape
@@ -231,19 +274,19 @@ def displacement_at(places: torch.Tensor, coefficients: torch.Tensor, grid: Grid
 
 def _interpolated(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Return values (C, Z, Y, X) at voxel positions (3, N), x, y, z, trilinearly: (C, N)."""
-    size = torch.tensor(values.shape[:0:-1], dtype=torch.float32)[:, None]
+    size = torch.tensor(values.shape[:0:-1], dtype=torch.float32, device=values.device)[:, None]
     at = (2 * index / (size - 1) - 1).T[None, None, None]  # (1, 1, 1, N, 3)
     return functional.grid_sample(values[None], at, padding_mode="border", align_corners=True)[0, :, 0, 0]
 
 
 def bases(grid: Grid, coefficients: torch.Tensor, *, derivative: bool = False) -> list[torch.Tensor]:
     """Return the B-spline basis along z, y, x: matrices (voxels, control points), per mm for the derivative."""
-    matrices = []
+    matrices, device = [], coefficients.device
     for axis, (voxels, spacing) in enumerate(zip(grid.shape, grid.spacing_zyx_mm, strict=True)):
         cells = coefficients.shape[axis + 1] - 3
         width = (voxels - 1) * spacing / cells
-        position = torch.arange(voxels, dtype=torch.float32) * spacing / width
-        offset = position[:, None] - (torch.arange(cells + 3, dtype=torch.float32) - 1)[None]
+        position = torch.arange(voxels, dtype=torch.float32, device=device) * spacing / width
+        offset = position[:, None] - (torch.arange(cells + 3, dtype=torch.float32, device=device) - 1)[None]
         matrices.append(_cubic_slope(offset) / width if derivative else _cubic(offset))
     return matrices
 
@@ -274,11 +317,11 @@ def _fit(grid: Grid, field: torch.Tensor, control_mm: float) -> torch.Tensor:
     cells = [
         max(4, round((n - 1) * step / control_mm)) for n, step in zip(grid.shape, grid.spacing_zyx_mm, strict=True)
     ]
-    coefficients = torch.zeros(3, *[n + 3 for n in cells])
+    coefficients = torch.zeros(3, *[n + 3 for n in cells], device=field.device)
     matrices = bases(grid, coefficients)
     solved = field
     for axis, matrix in enumerate(matrices):
-        ridge = matrix.T @ matrix + 0.05 * torch.eye(matrix.shape[1])
+        ridge = matrix.T @ matrix + 0.05 * torch.eye(matrix.shape[1], device=field.device)
         inverse = torch.linalg.solve(ridge, matrix.T)
         solved = torch.movedim(torch.tensordot(inverse, solved, dims=([1], [axis + 1])), 0, axis + 1)
     return solved * _interior(coefficients)
@@ -293,7 +336,7 @@ def _interior(coefficients: torch.Tensor) -> torch.Tensor:
 
 def _bending(coefficients: torch.Tensor, width_mm: float) -> torch.Tensor:
     """Return the mean bending energy of the coefficients, per mm^2."""
-    total = torch.zeros(())
+    total = coefficients.new_zeros(())
     for first, second in combinations_with_replacement((1, 2, 3), 2):
         twice = 1.0 if first == second else 2.0
         total = total + twice * coefficients.diff(dim=first).diff(dim=second).square().mean()

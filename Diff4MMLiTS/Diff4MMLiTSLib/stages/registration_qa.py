@@ -18,6 +18,7 @@ from ..core.phases import Phase
 from ..core.progress import Progress
 from ..core.study import Mask, PhaseQA, StageQA, Verdict, worst
 from .registration_features import cost_volume, mind_features
+from .registration_region import sample_mask
 from .registration_start import box_around, sample_with_coverage
 
 WINDOW_HU = (-150.0, 250.0)
@@ -69,7 +70,7 @@ def judge(alignment: Alignment, found: Mask | None, config: RegisterConfig, prog
     fixed, known = sample_with_coverage(alignment.reference, grid)
     after, covered = sample_with_coverage(alignment.moving, grid, alignment.transform)
     before, _ = sample_with_coverage(alignment.moving, grid)
-    region, organ = (_sample_mask(mask, grid) * known for mask in (alignment.region, alignment.organ.volume))
+    region, organ = (sample_mask(mask, grid) * known for mask in (alignment.region, alignment.organ.volume))
     measures = {
         "mutual_information_before": mutual_information(fixed, before, region > 0),
         "mutual_information_after": mutual_information(fixed, after, region > 0),
@@ -163,7 +164,7 @@ def _shape(alignment: Alignment, grid: Grid, region: FloatArray) -> dict[str, fl
         "folding_fraction": float(np.mean(jacobian[region > 0] <= 0)),
     }
     if alignment.tumor is not None:
-        tumor = _sample_mask(alignment.tumor.volume, grid)
+        tumor = sample_mask(alignment.tumor.volume, grid)
         if tumor.sum() > 0:
             measures["tumor_volume_change"] = float((jacobian * tumor).sum() / tumor.sum() - 1)
     return measures
@@ -179,7 +180,7 @@ def _jacobian(alignment: Alignment, grid: Grid) -> FloatArray:
 
 def _overlap(alignment: Alignment, found: Mask, grid: Grid) -> dict[str, float]:
     """Dice and HD95 of the moving phase's liver with the reference's, before and after."""
-    liver = _sample_mask(alignment.organ.volume, grid) > 0.5
+    liver = sample_mask(alignment.organ.volume, grid) > 0.5
     values = np.asarray(found.volume.array, dtype=np.float32)
     moving = Volume(values, found.volume.grid)
     measures = {}
@@ -198,10 +199,6 @@ def _hd95(first: NDArray[np.bool_], second: NDArray[np.bool_], grid: Grid) -> fl
     distances = [ndimage.distance_transform_edt(~surface, sampling=grid.spacing_zyx_mm) for surface in surfaces]
     both = np.concatenate([distances[1][surfaces[0]], distances[0][surfaces[1]]])
     return float(np.percentile(both, 95))
-
-
-def _sample_mask(mask: Volume, grid: Grid) -> FloatArray:
-    return np.asarray(resample(Volume(mask.array.astype(np.float32), mask.grid), grid).array, dtype=np.float32)
 
 
 def _verdict(measures: dict[str, float], limits: RegisterLimits) -> PhaseQA:

@@ -15,6 +15,8 @@ SOFT_TISSUE_HU = (20.0, 200.0)
 CORE_DEPTH_MM = 12.0
 """A liver is thicker than twice this; muscles, bowel walls and vessels are not."""
 LUNG_HU = -400.0
+BORDER_MM = 4.0
+"""A drawn border is off by about this, and breathing blurs it."""
 
 
 def around(organ: Mask, distance_mm: float) -> Volume:
@@ -29,6 +31,19 @@ def around(organ: Mask, distance_mm: float) -> Volume:
     result = np.zeros(grid.shape, dtype=np.uint8)
     result[box] = distance <= distance_mm
     return Volume(result, grid)
+
+
+def without_border(organ: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
+    """Return the organ (Z, Y, X) farther than ``BORDER_MM`` from everything that is not organ."""
+    padded = np.pad(organ, 1)  # the grid's end is no organ either
+    distance = ndimage.distance_transform_edt(padded, sampling=grid.spacing_zyx_mm)[1:-1, 1:-1, 1:-1]
+    return np.asarray(distance > BORDER_MM)
+
+
+def sample_mask(mask: Volume, grid: Grid) -> NDArray[np.float32]:
+    """Return a 0/1 mask on another grid, (Z, Y, X), 0 to 1, linearly interpolated."""
+    values = Volume(np.asarray(mask.array, dtype=np.float32), mask.grid)
+    return np.asarray(resample(values, grid).array, dtype=np.float32)
 
 
 def guess_organ(volume: Volume) -> Mask:

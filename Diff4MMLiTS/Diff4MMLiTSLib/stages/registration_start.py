@@ -17,6 +17,7 @@ from ..core.config import RegisterConfig
 from ..core.errors import CanceledError
 from ..core.grid import Grid, Volume, resample
 from ..core.progress import Progress
+from .registration_region import sample_mask
 
 AIR_HU = -1000.0
 OUTSIDE_HU = -3000.0
@@ -76,7 +77,7 @@ def find_shift(reference: Volume, moving: Volume, region: Volume, config: Regist
     step = config.search_spacing_mm
     template_grid = box_around(region, 0.0, step)
     template, covered = sample_with_coverage(reference, template_grid)
-    weight = np.asarray(resample(_as_float(region), template_grid).array) * covered
+    weight = sample_mask(region, template_grid) * covered
     padding = np.ceil(np.array(template_grid.size) * (1 - config.least_overlap)).astype(int)
     moving_grid = _cover(moving.grid, template_grid, padding)
     values, coverage = sample_with_coverage(moving, moving_grid)
@@ -193,10 +194,6 @@ def _smoothed(volume: Volume, grid: Grid) -> Volume:
                 image, float(value), False, sitk.RecursiveGaussianImageFilter.ZeroOrder, axis
             )
     return Volume.from_image(image)
-
-
-def _as_float(mask: Volume) -> Volume:
-    return Volume(np.asarray(mask.array, dtype=np.float32), mask.grid)
 
 
 def _triple(values: tuple[int, ...]) -> tuple[int, int, int]:

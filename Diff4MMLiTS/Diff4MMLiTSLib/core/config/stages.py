@@ -64,7 +64,7 @@ class RegisterConfig(Settings):
         spacing_mm: Voxels of the deformable refinement.
         control_mm: Distance of the B-spline's control points.
         iterations: Steps of each of the four levels.
-        samples: Places in the region that one step looks at.
+        samples: Places that one step looks at, in the region and as many in the parenchyma.
         step_mm: First step length of a level; it ends at a tenth.
         smoothness: Weight of the bending energy against the mutual information.
         limits: Thresholds of the verdict.
@@ -82,7 +82,7 @@ class RegisterConfig(Settings):
     iterations: int = Field(default=100, ge=1)
     samples: int = Field(default=4096, ge=256)
     step_mm: float = Field(default=0.5, gt=0)
-    smoothness: float = Field(default=6.0, ge=0)
+    smoothness: float = Field(default=12.0, ge=0)
     limits: RegisterLimits = RegisterLimits()
 
 
