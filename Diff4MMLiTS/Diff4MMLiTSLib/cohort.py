@@ -33,8 +33,8 @@ For several processes it must be picklable: a function of a module, or a ``funct
 
 POLL_S = 0.2
 """How often a cancel is looked for while studies are made elsewhere."""
-KEPT_BYTES = 2**28
-"""Free memory that a worker keeps: with the 64 kB of Dask, registering takes 1.7 times the processor time."""
+MALLOC = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**25}
+"""Bytes that workers keep for the next array; with Dask's 64 kB, registering takes 1.7 times the processor time."""
 CANCEL_TIMEOUT_S = 30.0
 """How long workers may take to stop by themselves."""
 
@@ -216,7 +216,7 @@ def local_workers(count: int, place: Path) -> Iterator[Workers]:
     dask, distributed = _dask()
     with (
         _shared_folder(place) as folder,
-        dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": KEPT_BYTES}),
+        dask.config.set({f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in MALLOC.items()}),
         distributed.LocalCluster(
             n_workers=count, threads_per_worker=1, dashboard_address=None, local_directory=str(folder)
         ) as cluster,
