@@ -252,6 +252,7 @@ def _dask() -> tuple[Any, Any]:
             expected="dask with its distributed scheduler, for several processes or a cluster",
             remedy='Install it ("pip install dask[distributed]"), or leave out --workers and --scheduler',
         ) from None
+    logging.getLogger("distributed").setLevel(logging.ERROR)  # below that it tells of every connection
     return dask, distributed
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,10 +157,9 @@ def write_demo_report(
 
 
 def _stage_sections(folders: DemoFolders) -> tuple[Section, ...]:
-    name = _pictured(folders.real)
+    name = _by_tumor(folders.real)[0].name
     phantom, real = read_study(folders.phantoms / name), read_registered(folders.real / name)
     normal = read_normal(folders.normal / name)
-    pairs = [folder for folder in find_studies(folders.synthetic) if folder.name.startswith(name)]
     return (
         Section(
             "The input: four phases that do not line up",
@@ -172,7 +171,7 @@ def _stage_sections(folders: DemoFolders) -> tuple[Section, ...]:
         ),
         _registration(phantom, real, folders),
         _inpainting(real, normal),
-        _synthesis(normal, [SyntheticPair(read_registered(folder)) for folder in pairs[:PICTURED_PAIRS]]),
+        _synthesis(folders),
     )
 
 
@@ -224,7 +223,13 @@ def _inpainting(real: RegisteredStudy, normal: NormalStudy) -> Section:
     )
 
 
-def _synthesis(normal: NormalStudy, pairs: Sequence[SyntheticPair]) -> Section:
+def _synthesis(folders: DemoFolders) -> Section:
+    figures = []
+    for folder in _by_tumor(folders.synthetic)[:PICTURED_PAIRS]:
+        source = next(normal for normal in find_studies(folders.normal) if folder.name.startswith(normal.name))
+        picture = synthesis_figure(read_normal(source), SyntheticPair(read_registered(folder)))
+        text = "the tumor-free study with the random mask, the synthetic study, and what was added"
+        figures.append(Figure(picture, f"{folder.name}, per phase: {text}."))
     return Section(
         "Stage 3: the Multimodal CT Synthesizer",
         (
@@ -232,13 +237,7 @@ def _synthesis(normal: NormalStudy, pairs: Sequence[SyntheticPair]) -> Section:
             "tumor changes in all phases at once. Nothing farther than 12 mm from the mask is touched. A synthetic "
             "study made from a patient remains that patient's data.",
         ),
-        figures=tuple(
-            Figure(
-                synthesis_figure(normal, pair),
-                "Per phase: the tumor-free study with the random mask, the synthetic study, and what was added.",
-            )
-            for pair in pairs
-        ),
+        figures=tuple(figures),
     )
 
 
@@ -344,8 +343,8 @@ def _phase_qa(folder: Path) -> tuple[PhaseQA, ...]:
     return tuple(qa.phases.values()) if qa else ()
 
 
-def _pictured(cohort: Path) -> str:
-    """Return the study whose largest tumor shows the stages best."""
+def _by_tumor(cohort: Path) -> list[Path]:
+    """Return the studies, those first whose largest tumor shows the stages best."""
 
     def distance(folder: Path) -> float:
         study = read_study(folder)
@@ -353,4 +352,4 @@ def _pictured(cohort: Path) -> str:
             return np.inf
         return abs(float(np.log(largest_piece(study.tumor_mask).array.sum() * study.grid.voxel_ml / PICTURED_TUMOR_ML)))
 
-    return min(find_studies(cohort), key=distance).name
+    return sorted(find_studies(cohort), key=distance)

@@ -185,6 +185,19 @@ def test_the_gate_wants_a_tumor_that_is_seen_and_plausible(a_normal_study, contr
     assert check_pair(study.phases, grown, mask, study.liver.array, family=None).verdict is verdict
 
 
+def test_a_tiny_mask_that_changed_nothing_is_rejected_whatever_its_noise_shows(a_normal_study):
+    study = a_normal_study.study
+    mask = np.zeros(study.grid.shape, dtype=bool)
+    middle = tuple(int(n) // 2 for n in study.grid.shape)
+    mask[middle] = True
+    noisy = {}
+    for phase, volume in study.phases.items():
+        array = np.array(volume.array)
+        array[middle] += 60  # the noise of one voxel
+        noisy[phase] = Volume(array, volume.grid)
+    assert check_pair(noisy, noisy, mask, study.liver.array, family=None).verdict is Verdict.REJECT
+
+
 def test_a_flat_tumor_does_not_pass(a_normal_study):
     study = a_normal_study.study
     mask = mask_at(study, [0.0, 0.0, 0.0], 6.0).array
