@@ -30,7 +30,7 @@ REACH_VOXELS = 3
 MATCHED_MM = 4.0
 LEAST_MASS = 0.3
 """Least part of a block that lies in the liver."""
-LEAST_CONTRAST = 0.25
+LEAST_CONTRAST = 0.45
 """A block tells something when its best match is at least this much better than its typical one (fraction)."""
 
 FloatArray = NDArray[np.float32]
