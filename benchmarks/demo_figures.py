@@ -14,7 +14,7 @@ from pathlib import Path
 
 NAMES = ("demo_phases", "demo_registration", "demo_inpainting", "demo_synthesis")
 """The first pictures of the report, in its order: input, stages 1, 2 and 3."""
-SCORES, SEGMENTATION = "demo_scores", "demo_segmentation"
+SEGMENTATION = "demo_segmentation"
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
     html = (arguments.demo / "report.html").read_text(encoding="utf-8")
     stage_4 = html.index("Stage 4: the Multimodal Segmenter</h2>")
     pictures = dict(zip(NAMES, _pictures(html[:stage_4]), strict=False))
-    pictures |= zip((SCORES, SEGMENTATION), _pictures(html[stage_4:]), strict=False)
+    pictures[SEGMENTATION] = _pictures(html[stage_4:])[1]  # after the scores
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name, content in pictures.items():
         (arguments.out / f"{name}.png").write_bytes(content)

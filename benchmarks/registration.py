@@ -16,7 +16,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,10 +75,10 @@ def phantom_cases(cohort: Path) -> Iterator[Case]:
                 yield Case(study.study_id, phase, _two_phases(study, phase), _sampler(field))
 
 
-def real_cases(folder: Path, label: int, seeds: int) -> Iterator[Case]:
+def real_cases(folder: Path, label: int, seeds: Iterable[int]) -> Iterator[Case]:
     """Yield phases derived from a real CT: smooth residual of 4 mm RMS and 6, 14, 22, 30 mm along the body."""
     ct, liver = read_real(folder, label)
-    for seed in range(seeds):
+    for seed in seeds:
         rng = np.random.default_rng(seed)
         for phase, along in ((Phase.NC, -22.0), (Phase.AP, -14.0), (Phase.DELAY, 30.0 if seed % 2 else -6.0)):
             motion = Motion((0.2 * along, 0.35 * along, along), tuple(rng.uniform(-3, 3, 3) * (seed % 2)), 4.0)
@@ -105,7 +105,7 @@ def compare(case: Case, peers: dict[str, Peer]) -> Iterator[Row]:
     """Yield the rows of all methods on one case."""
     liver = case.study.liver
     assert liver is not None
-    points = _points(liver)
+    points = points_of(liver)
     points = points[_is_scanned(points + case.truth(points), case.study.phases[case.phase].grid)]
     displacement = case.truth(points)
     size = np.linalg.norm(displacement, axis=1)
@@ -186,7 +186,7 @@ def main() -> None:
     """Run the comparison."""
     arguments = _arguments()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    real = arguments.real and real_cases(arguments.real, arguments.label, arguments.seeds)
+    real = arguments.real and real_cases(arguments.real, arguments.label, range(arguments.seeds))
     rows: list[Row] = []
     said: list[Said] = []
     earlier: dict[str, Case] = {}
@@ -225,7 +225,8 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _points(liver: Mask) -> Points:
+def points_of(liver: Mask) -> Points:
+    """Return random points of a liver, (N, 3), LPS mm; always the same ones."""
     found = np.argwhere(liver.array)[:, ::-1].astype(np.float64)
     rng = np.random.default_rng(0)
     return liver.volume.grid.to_world(found[rng.choice(len(found), min(POINTS, len(found)), replace=False)])

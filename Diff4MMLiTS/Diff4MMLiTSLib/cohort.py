@@ -33,8 +33,9 @@ For several processes it must be picklable: a function of a module, or a ``funct
 
 POLL_S = 0.2
 """How often a cancel is looked for while studies are made elsewhere."""
-MALLOC = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**25}
-"""Bytes that workers keep for the next array; with Dask's 64 kB, registering takes 1.7 times the processor time."""
+WORKER_MEMORY = {"MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_MMAP_THRESHOLD_": 2**25}
+"""Settings of the C library: the bytes that a worker keeps for its next array. With Dask's 64 kB it asks the system for
+each anew, and registering a phantom takes 1.7 times the processor time."""
 CANCEL_TIMEOUT_S = 30.0
 """How long workers may take to stop by themselves."""
 
@@ -216,7 +217,9 @@ def local_workers(count: int, place: Path) -> Iterator[Workers]:
     dask, distributed = _dask()
     with (
         _shared_folder(place) as folder,
-        dask.config.set({f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in MALLOC.items()}),
+        dask.config.set(
+            {f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in WORKER_MEMORY.items()}
+        ),
         distributed.LocalCluster(
             n_workers=count, threads_per_worker=1, dashboard_address=None, local_directory=str(folder)
         ) as cluster,

@@ -128,13 +128,14 @@ def register_deformable(pair: Pair, config: RegisterConfig, generator: torch.Gen
     Raises:
         CanceledError: The user asked to stop.
     """
-    field = torch.zeros(3, *pair.grid.shape, device=pair.fixed_hu.device)
+    field, parts = torch.zeros(3, *pair.grid.shape, device=pair.fixed_hu.device), _parts(pair)
     for number, (blur_mm, factor) in enumerate(LEVELS):
-        part = progress.part(number / len(LEVELS), (number + 1) / len(LEVELS))
+        piece = progress.part(number / len(LEVELS), (number + 1) / len(LEVELS))
         control_mm = factor * config.control_mm
         start = _fit(pair.grid, field, control_mm)
         free = _interior(start) if factor == 1.0 else torch.ones_like(start)
-        coefficients = _climb(_level(pair, blur_mm, control_mm, free), start * free, config, generator, part)
+        level = _level(pair, parts, blur_mm, control_mm, free)
+        coefficients = _climb(level, start * free, config, generator, piece)
         field = evaluate(coefficients, bases(pair.grid, coefficients))
     return Spline(pair.grid, coefficients.cpu())
 
@@ -181,12 +182,12 @@ class _Part:
         return self.places[chosen.to(self.places.device)] + jitter.to(self.places.device)
 
 
-def _level(pair: Pair, blur_mm: float, control_mm: float, free: torch.Tensor) -> _Level:
+def _level(pair: Pair, parts: tuple[_Part, ...], blur_mm: float, control_mm: float, free: torch.Tensor) -> _Level:
     covered = (pair.coverage > COVERED).float()
     voxels = blur_mm / pair.grid.spacing_mm[0]
     fixed = _smoothed(pair.fixed_hu, torch.ones_like(covered), voxels)[None]
     moving = torch.stack([_smoothed(pair.moving_hu, covered, voxels), covered])
-    return _Level(pair.grid, control_mm, free, fixed, moving, _parts(pair))
+    return _Level(pair.grid, control_mm, free, fixed, moving, parts)
 
 
 def _parts(pair: Pair) -> tuple[_Part, ...]:
@@ -241,7 +242,7 @@ def _information(level: _Level, coefficients: torch.Tensor, samples: int, genera
 def mutual_information(
     fixed_hu: torch.Tensor, moving_hu: torch.Tensor, weight: torch.Tensor, window_hu: tuple[float, float]
 ) -> torch.Tensor:
-    """Return the mutual information (nats) of samples (N,), differentiable in the moving values.
+    """Return the mutual information (nats) of samples (N,), in HU and weighted, differentiable in the moving values.
 
     Parzen windows: linear for the fixed, cubic for the moving values (Thevenaz and Unser, eq. 16).
     """

@@ -17,7 +17,7 @@ from ..core.tumor_mask import box_around, distance_mm
 SHELL_MM = 15.0
 """Parenchyma within this distance of the mask is what the tumor is seen against."""
 VISIBLE_HU = 10.0
-"""Mean change that a tumor must make in at least one phase; radiologists see about 10 HU in large lesions."""
+"""Least contrast of a tumor, and least mean change that it makes: radiologists see about 10 HU in large lesions."""
 PLAUSIBLE_HU = (-60.0, 300.0)
 """Liver tumors hold neither air nor bone; fat in an adenoma goes down to about -50 HU."""
 LEAST_STD_RATIO = 0.6
@@ -55,7 +55,10 @@ def check_pair(
     }
     contrast = {phase: found.measures["contrast_hu"] for phase, found in phases.items()}
     reasons = [f"{phase}: {reason}" for phase, found in phases.items() for reason in found.reasons]
-    is_visible = max(abs(found.measures["change_hu"]) for found in phases.values()) >= VISIBLE_HU
+    is_visible = any(
+        min(abs(found.measures["contrast_hu"]), abs(found.measures["change_hu"])) >= VISIBLE_HU
+        for found in phases.values()
+    )
     if not is_visible:
         reasons.append("the tumor is seen in no phase")
     levels = {phase: found.measures["parenchyma_hu"] for phase, found in phases.items()}
@@ -88,6 +91,6 @@ def _check_phase(
         reasons.append(f"{level + contrast:.0f} HU is no liver tumor")
     if texture.std_ratio < LEAST_STD_RATIO:
         reasons.append(f"the tumor is flat ({texture.std_ratio:.2f} times the deviation of the parenchyma)")
-    change = float((after - before)[mask].mean())  # unlike the contrast it is free of noise, however small the mask
+    change = float((after - before)[mask].mean())  # noise gives a tiny mask a contrast, but no change
     measures = {"contrast_hu": contrast, "change_hu": change, "parenchyma_hu": level, "std_ratio": texture.std_ratio}
     return PhaseQA(Verdict.REVIEW if reasons else Verdict.PASS, tuple(reasons), measures)
