@@ -90,9 +90,12 @@ def _run(program: str, weights: Path, volume: Volume, device: torch.device) -> M
         paths = {"TOTALSEG_HOME_DIR": name, "TOTALSEG_WEIGHTS_PATH": str(weights)}
         kind = f"gpu:{device.index or 0}" if device.type == "cuda" else "cpu"
         command = [program, "-i", "ct.nii.gz", "-o", "out", "--fast", "--quiet", "--device", kind]
-        done = subprocess.run(
-            command, cwd=folder, env={**os.environ, **proxies, **paths}, capture_output=True, text=True, check=False
-        )
+        try:
+            done = subprocess.run(
+                command, cwd=folder, env={**os.environ, **proxies, **paths}, capture_output=True, text=True, check=False
+            )
+        except OSError:  # its interpreter was moved or removed
+            raise MissingError("TotalSegmentator is there, but cannot be started", remedy=INSTALL) from None
         found = folder / "out" / "liver.nii.gz"
         if done.returncode or not found.is_file():
             last = (done.stderr.strip().splitlines() or ["it wrote no liver"])[-1]

@@ -15,7 +15,12 @@ from Diff4MMLiTSLib.core.study_io import write_study
 from Diff4MMLiTSLib.liver_finders import LiverSource, liver_finder
 
 CPU = torch.device("cpu")
-FAKE = """#!{python}
+START = """#!/bin/sh
+'''exec' '{python}' "$0" "$@"
+' '''
+"""
+"""A Python program starts so wherever its interpreter lies; "#!{python}" ends at the first space of the path."""
+FAKE = """
 import json, os, pathlib, sys
 import SimpleITK as sitk
 assert not json.loads(pathlib.Path(os.environ["TOTALSEG_HOME_DIR"], "config.json").read_text())["send_usage_stats"]
@@ -33,7 +38,7 @@ def weights(tmp_path, monkeypatch):
 
 def a_program(folder, text):
     path = folder / "TotalSegmentator"
-    path.write_text(text.format(python=sys.executable))
+    path.write_text(START.format(python=sys.executable) + text)
     path.chmod(0o755)
     return str(path)
 
@@ -51,9 +56,18 @@ def test_a_liver_is_found_without_statistics_and_without_a_network(a_study, weig
 
 
 def test_a_failure_names_the_program(a_study, weights, tmp_path, monkeypatch):
-    program = a_program(tmp_path, "#!{python}\nraise SystemExit('no space')")
+    program = a_program(tmp_path, "raise SystemExit('no space')")
     monkeypatch.setattr(liver_finders, "_program", lambda: program)
     with pytest.raises(MissingError, match="TotalSegmentator failed: no space"):
+        liver_finder(LiverSource(totalsegmentator=True), CPU).find(a_study.reference)
+
+
+def test_a_program_that_cannot_be_started_is_said_to_be_so(a_study, weights, tmp_path, monkeypatch):
+    program = tmp_path / "TotalSegmentator"
+    program.write_text("#!/gone/python")
+    program.chmod(0o755)
+    monkeypatch.setattr(liver_finders, "_program", lambda: str(program))
+    with pytest.raises(MissingError, match="cannot be started"):
         liver_finder(LiverSource(totalsegmentator=True), CPU).find(a_study.reference)
 
 

@@ -19,7 +19,7 @@ from Diff4MMLiTSLib.core.study import Mask, MaskSource, Study, Verdict
 from Diff4MMLiTSLib.stages.registration import LiverFinder, register_study
 from multiphase import DerivedStudy, Motion, derive_study
 
-CONFIG = RegisterConfig(spacing_mm=2.5, iterations=40)
+CONFIG = RegisterConfig(spacing_mm=2.5, iterations=40, samples=2048)
 LIVER_MM, LIVER_RADII_MM = np.array([-35.0, 0.0, 0.0]), np.array([58.0, 50.0, 45.0])
 STRAIGHT = Grid((84, 66, 56), (3.0, 3.0, 3.0), (-126.0, -99.0, -84.0))
 
