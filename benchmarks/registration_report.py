@@ -86,15 +86,18 @@ def verdict_table(rows: list[Row], said: list[Said], method: str) -> str:
             if each.fault.startswith("called") and (each.fault == f"called {each.phase}") is right
         ]
         text += _counts("name check: right name" if right else "name check: wrong name", names)
-    changes = np.abs([change for row in own for change in row.qa.get("lesion_changes", ())])  # type: ignore[attr-defined]
+    changes = np.array([pair for row in own for pair in row.qa.get("lesion_changes", ())])  # type: ignore[attr-defined]
     folding = max(float(str(row.qa.get("folding_fraction", 0))) for row in own)
     text += f"\nLargest folded fraction {folding:.5f}. "
     if len(changes):
-        median, tail = np.percentile(changes, [50, 95])
-        text += (
-            f"Change of volume of {len(changes)} lesions of 10 mm and more: {median:.3f} (median), {tail:.3f} (95 %).\n"
+        found, true = np.abs(changes).T
+        error = np.abs((1 + changes[:, 0]) / (1 + changes[:, 1]) - 1)
+        text += f"Volume of {len(changes)} lesions of 10 mm and more, median (95 %): changed by "
+        text += ", ".join(
+            f"{np.median(part):.3f} ({np.percentile(part, 95):.3f}) {name}"
+            for part, name in ((found, "as found"), (true, "in truth"), (error, "too much or too little"))
         )
-    return text
+    return text + "\n"
 
 
 def _is_good(row: Row) -> bool:
