@@ -107,7 +107,8 @@ def compare(case: Case, peers: dict[str, Peer]) -> Iterator[Row]:
     liver = case.study.liver
     assert liver is not None
     points = points_of(liver)
-    points = points[_is_scanned(points + case.truth(points), case.study.phases[case.phase].grid)]
+    is_scanned = _is_scanned(points + case.truth(points), case.study.phases[case.phase].grid)
+    points, scanned_fraction = points[is_scanned], float(is_scanned.mean())
     displacement = case.truth(points)
     size = np.linalg.norm(displacement, axis=1)
     pair = Pair(case.study.reference, case.study.phases[case.phase], liver, around(liver, 10.0))
@@ -115,7 +116,16 @@ def compare(case: Case, peers: dict[str, Peer]) -> Iterator[Row]:
     def row(method: str, found: Points, seconds: float, qa: PhaseQA | None = None, **more: object) -> Row:
         error = np.linalg.norm(found - points - displacement, axis=1)
         said = {} if qa is None else {"verdict": str(qa.verdict), "reasons": list(qa.reasons), **qa.measures, **more}
-        return Row(case.name, case.phase, method, seconds, size.round(3).tolist(), error.round(3).tolist(), said)
+        return Row(
+            case.name,
+            case.phase,
+            method,
+            seconds,
+            size.round(3).tolist(),
+            error.round(3).tolist(),
+            said,
+            scanned_fraction,
+        )
 
     for name, peer in peers.items():
         yield row(name, *peer(pair, points))
