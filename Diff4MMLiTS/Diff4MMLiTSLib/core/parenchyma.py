@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+UNSCANNED_HU = -900.0
+"""Below this a voxel of a liver lies outside the phase's scanned field; no tumor holds air."""
 VESSEL_HU = 25.0
 """Where the smoothed liver is farther than this from its median, there are vessels, ducts, lesions or fat."""
 VESSEL_SIGMA_MM = 1.5
@@ -56,7 +58,8 @@ class TextureDistance:
 
 
 def parenchyma_voxels(values: FloatArray, liver: BoolArray, spacing_zyx_mm: Spacing) -> BoolArray:
-    """Return the liver's voxels that are parenchyma: without vessels and the surface, (Z, Y, X)."""
+    """Return the liver's voxels that are parenchyma: scanned, without vessels and the surface, (Z, Y, X)."""
+    liver = liver & (values > UNSCANNED_HU)
     if not liver.any():
         return liver
     smooth = _without_noise(values, spacing_zyx_mm)

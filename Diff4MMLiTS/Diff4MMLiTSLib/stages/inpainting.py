@@ -23,7 +23,7 @@ from ..core.config import InpaintConfig, InpainterNetwork, ModelCard, ModelKind,
 from ..core.errors import InputError, MissingError, OutOfMemoryError
 from ..core.grid import Grid, Volume, resample
 from ..core.intensity import Window
-from ..core.parenchyma import missing_texture, parenchyma_voxels
+from ..core.parenchyma import UNSCANNED_HU, missing_texture, parenchyma_voxels
 from ..core.phases import ALL_PHASES, Phase
 from ..core.progress import Progress
 from ..core.study import TUMOR_FREE, HistoryEntry, Mask, MaskSource, NormalStudy, RegisteredStudy, rejected_phases
@@ -42,8 +42,6 @@ LARGEST_WINDOW = 96
 """For models whose card does not tell."""
 OVERLAP = 0.5
 """Of neighboring windows in regions larger than one window."""
-UNSCANNED_HU = -900.0
-"""Voxels of a phase below this lie outside its scanned field and stay as they are; no tumor holds air."""
 
 TOUCHED = 0.01
 """A voxel of the working grid of which this part lies in the region is filled: none that is known may hold tumor."""

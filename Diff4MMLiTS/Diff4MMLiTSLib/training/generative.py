@@ -28,10 +28,14 @@ from .task import Batch, Item, Player, Task
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 
 VALIDATION_ITEMS = 8
+VALIDATION_HOLES = 24
+"""Holes differ more than patches do: of size, of place, of phases."""
 PICTURES = 2
 """Validation items that are drawn for the log."""
 TRAINING_STREAM, VALIDATION_STREAM = 0, 1
 """Second word of the seed of an item."""
+LOWEST = -0.999
+"""Normalized values above this are data; a phase that ends within the liver is padded with air."""
 SMALLEST_HOLE_MM = 6.0
 """Radius of the ball that is cut out where a patch has no room for a random hole."""
 RESTART_EVERY = 50
@@ -121,7 +125,7 @@ class _InpainterTraining:
         counted = _counted(batch)
         difference = (answer - batch["images"]).abs() * RESIDUAL_GAIN
         absolute = _mean(difference, counted)
-        known = _mean(difference, batch["liver"] * (1 - batch["hole"]) * _flags(batch))
+        known = _mean(difference, batch["liver"] * (1 - batch["hole"]) * _scanned(batch))
         pair = ((images - batch["base"]) * counted * RESIDUAL_GAIN for images in (filled, batch["images"]))
         spectral = spectral_loss(*pair)
         total = absolute + self.config.known_weight * known + self.config.spectral_weight * spectral
@@ -145,7 +149,7 @@ class _InpainterTraining:
     def validate(self) -> dict[str, float]:
         """Measure the mean absolute error in holes of validation studies, in HU."""
         errors = []
-        for index in range(VALIDATION_ITEMS):
+        for index in range(VALIDATION_HOLES):
             batch = as_batch(self._item(self.validation, index, VALIDATION_STREAM), self._device)
             errors.append(float(_mean((self.network(**_inputs(batch)) - batch["images"]).abs(), _counted(batch))))
         mae_hu = float(np.mean(errors)) * _hu_per_unit(self.config.window_hu)
@@ -175,7 +179,7 @@ class _InpainterTraining:
     def _shown(self, batch: Batch, filled: torch.Tensor | None) -> torch.Tensor:
         """Return patches as the discriminator sees them, real ones for None; hidden real tumors stay blank."""
         images = batch["images"] if filled is None else filled
-        visible = torch.maximum(batch["learned"], 1 - batch["hole"]) * _flags(batch)
+        visible = torch.maximum(batch["learned"], 1 - batch["hole"]) * _scanned(batch)
         return torch.cat(((images - batch["base"]) * visible * RESIDUAL_GAIN, batch["hole"]), dim=1)
 
 
@@ -338,7 +342,12 @@ def _flags(batch: Batch) -> torch.Tensor:
 
 def _counted(batch: Batch) -> torch.Tensor:
     """Return the voxels of each phase whose truth is known, (B, P, Z, Y, X)."""
-    return batch["learned"] * _flags(batch)
+    return batch["learned"] * _scanned(batch)
+
+
+def _scanned(batch: Batch) -> torch.Tensor:
+    """Return where each phase that is there has data: no liver lies at the window's lower end, only padding."""
+    return _flags(batch) * (batch["images"] > LOWEST)
 
 
 def _mean(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -42,6 +42,13 @@ def test_the_level_follows_the_parenchyma_and_not_what_is_unknown(region):
     assert level[..., -4:].mean() - level[..., :4].mean() > 10
 
 
+def test_what_was_not_scanned_is_no_parenchyma_even_where_it_is_most_of_the_liver(region):
+    values = np.where(np.arange(SHAPE[0])[:, None, None] < 16, -1000, 110 + noise(0)).astype(np.float32)
+    liver = np.ones(SHAPE, dtype=bool)
+    assert not parenchyma_voxels(values, liver, SPACING)[:16].any()
+    assert abs(parenchyma_level(values, liver, SPACING)[region].mean() - 110) < 4
+
+
 def test_vessels_are_no_parenchyma_and_large_ones_are_found():
     values = 110 + noise(0)
     values[:, 10:18, :] += 70  # 12 mm wide

@@ -77,6 +77,19 @@ def test_the_parenchyma_of_every_phase_is_the_base_of_its_fill():
     assert np.allclose(hu[:, inside].mean(axis=1), LIVER_HU, atol=4)
 
 
+def test_what_a_phase_does_not_show_is_neither_learned_nor_measured():
+    cut, whole = working_study(with_tumor=False), working_study(with_tumor=False)
+    cut.phases[1, :10] = -1000.0  # the arterial phase ends in the middle of the liver
+    task = inpainter_task([cut], [cut], config=inpainter_config(1))
+    item = {key: torch.from_numpy(np.asarray(value)[None]) for key, value in task.sample(0).items()}
+    item["learned"] = item["liver"]
+    loss, numbers = task.players[0].loss(item, torch.Generator(), 0)
+    assert torch.isfinite(loss) and numbers["l1"] < 1.0 and numbers["known"] < 1.0  # air would cost more than 5
+    with torch.no_grad():
+        whole_error = inpainter_task([cut], [whole], config=inpainter_config(1)).validate()["mae_hu"]
+        assert task.validate()["mae_hu"] < 1.5 * whole_error
+
+
 def test_items_are_a_pure_function_of_their_number():
     task = inpainter_task([working_study()], [], config=inpainter_config(1, phase_dropout=0.4))
     first, again, other = (task.sample(index) for index in (3, 3, 4))
