@@ -165,7 +165,8 @@ def _pair(moving: Volume, target: _Target, linear: sitk.Transform, tools: _Tools
     values, coverage = sample_with_coverage(moving, grid, linear)
     region = sample_mask(target.region, grid) * known > 0
     organ = sample_mask(target.organ.volume, grid) * known > 0.5
-    arrays = (fixed, values, region, without_border(organ, grid), coverage)
+    tumor = sample_mask(target.tumor.volume, grid) > 0.5 if target.tumor else np.zeros_like(region)
+    arrays = (fixed, values, region, without_border(organ, grid), tumor, coverage)
     return Pair(grid, *(torch.from_numpy(np.ascontiguousarray(array)).to(tools.device) for array in arrays))
 
 

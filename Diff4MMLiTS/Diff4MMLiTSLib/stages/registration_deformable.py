@@ -36,6 +36,9 @@ PARENCHYMA_WEIGHT = 2.0
 """Of the parenchyma's mutual information beside that of the whole region; docs/registration.md compares."""
 PARENCHYMA_WINDOW_HU = (0.0, 220.0)
 """Range of its histogram: steatotic liver without contrast to portal veins."""
+TUMOR_SAMPLES = 256
+LEAST_GROWTH = 0.05
+"""Determinants below this, folds too, count as this much: a logarithm needs a bound."""
 COVERED = 0.99
 """A sample with less than this part of its value from data of the moving phase is left out."""
 
@@ -50,6 +53,7 @@ class Pair:
         moving_hu: Moving, same shape.
         region: What is to be aligned, the organ and its surroundings, same shape, bool.
         parenchyma: The organ without its border, same shape, bool; may be empty.
+        tumor: What shall keep its volume, same shape, bool; may be empty.
         coverage: Where the moving volume has data, same shape, 0 or 1.
     """
 
@@ -58,6 +62,7 @@ class Pair:
     moving_hu: torch.Tensor
     region: torch.Tensor
     parenchyma: torch.Tensor
+    tumor: torch.Tensor
     coverage: torch.Tensor
 
 
@@ -129,12 +134,13 @@ def register_deformable(pair: Pair, config: RegisterConfig, generator: torch.Gen
         CanceledError: The user asked to stop.
     """
     field, parts = torch.zeros(3, *pair.grid.shape, device=pair.fixed_hu.device), _parts(pair)
+    tumor = torch.nonzero(pair.tumor).flip(1).float()
     for number, (blur_mm, factor) in enumerate(LEVELS):
         piece = progress.part(number / len(LEVELS), (number + 1) / len(LEVELS))
         control_mm = factor * config.control_mm
         start = _fit(pair.grid, field, control_mm)
         free = _interior(start) if factor == 1.0 else torch.ones_like(start)
-        level = _level(pair, parts, blur_mm, control_mm, free)
+        level = _level(pair, parts, tumor, blur_mm, control_mm, free)
         coefficients = _climb(level, start * free, config, generator, piece)
         field = evaluate(coefficients, bases(pair.grid, coefficients))
     return Spline(pair.grid, coefficients.cpu())
@@ -151,6 +157,7 @@ class _Level:
         fixed: Smoothed reference, (1, Z, Y, X), HU.
         moving: Smoothed moving phase and where it has data, (2, Z, Y, X).
         parts: Where samples are drawn, and how they count.
+        tumor: Places that keep their volume, (N, 3), x, y, z.
     """
 
     grid: Grid
@@ -159,6 +166,7 @@ class _Level:
     fixed: torch.Tensor
     moving: torch.Tensor
     parts: tuple[_Part, ...]
+    tumor: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,17 +185,24 @@ class _Part:
 
     def drawn(self, samples: int, generator: torch.Generator) -> torch.Tensor:
         """Return random places between the voxels, (samples, 3)."""
-        chosen = torch.randint(len(self.places), (samples,), generator=generator, device="cpu")
-        jitter = torch.rand(samples, 3, generator=generator, device="cpu") - 0.5
-        return self.places[chosen.to(self.places.device)] + jitter.to(self.places.device)
+        return _drawn(self.places, samples, generator)
 
 
-def _level(pair: Pair, parts: tuple[_Part, ...], blur_mm: float, control_mm: float, free: torch.Tensor) -> _Level:
+def _drawn(places: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """Return random places in the voxels at ``places`` (N, 3): (count, 3)."""
+    chosen = torch.randint(len(places), (count,), generator=generator, device="cpu")
+    jitter = torch.rand(count, 3, generator=generator, device="cpu") - 0.5
+    return places[chosen.to(places.device)] + jitter.to(places.device)
+
+
+def _level(
+    pair: Pair, parts: tuple[_Part, ...], tumor: torch.Tensor, blur_mm: float, control_mm: float, free: torch.Tensor
+) -> _Level:
     covered = (pair.coverage > COVERED).float()
     voxels = blur_mm / pair.grid.spacing_mm[0]
     fixed = _smoothed(pair.fixed_hu, torch.ones_like(covered), voxels)[None]
     moving = torch.stack([_smoothed(pair.moving_hu, covered, voxels), covered])
-    return _Level(pair.grid, control_mm, free, fixed, moving, parts)
+    return _Level(pair.grid, control_mm, free, fixed, moving, parts, tumor)
 
 
 def _parts(pair: Pair) -> tuple[_Part, ...]:
@@ -218,6 +233,9 @@ def _climb(
         inside = coefficients * level.free
         information = _information(level, inside, config.samples, generator)
         loss = config.smoothness * _bending(inside, level.control_mm) - information
+        if len(level.tumor):
+            places = _drawn(level.tumor, TUMOR_SAMPLES, generator)
+            loss = loss + config.tumor_stiffness * _volume_change(places, inside, level.grid)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own hole
         optimizer.step()
@@ -333,6 +351,16 @@ def _interior(coefficients: torch.Tensor) -> torch.Tensor:
     middle = slice(FIXED_LAYERS, -FIXED_LAYERS)
     inside[:, middle, middle, middle] = 1.0
     return inside
+
+
+def _volume_change(places: torch.Tensor, coefficients: torch.Tensor, grid: Grid) -> torch.Tensor:
+    """Return the mean square of ln det of the gradient of p + u(p) at voxel positions (N, 3), x, y, z."""
+    steps = torch.eye(3, device=places.device)
+    shifted = torch.cat([places, *(places + step for step in steps)])
+    here, *beyond = displacement_at(shifted, coefficients, grid).split(len(places), dim=1)  # (3, N) each
+    slopes = torch.stack([other - here for other in beyond], dim=-1) / grid.spacing_mm[0]  # (3, N, 3)
+    determinant = torch.linalg.det(slopes.movedim(1, 0) + steps)
+    return determinant.clamp_min(LEAST_GROWTH).log().square().mean()
 
 
 def _bending(coefficients: torch.Tensor, width_mm: float) -> torch.Tensor:

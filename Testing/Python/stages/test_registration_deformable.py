@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -50,7 +52,8 @@ def a_pair(parenchyma: bool) -> Pair:
     moving = 120 - np.roll(fixed, 1, axis=2)
     region = np.zeros((size,) * 3, dtype=bool)
     region[14:34, 14:34, 14:34] = True
-    arrays = (fixed, moving, region, region & parenchyma, np.ones((size,) * 3, dtype=np.float32))
+    nothing, everywhere = np.zeros((size,) * 3, dtype=bool), np.ones((size,) * 3, dtype=np.float32)
+    arrays = (fixed, moving, region, region & parenchyma, nothing, everywhere)
     return Pair(GRID, *(torch.from_numpy(array) for array in arrays))
 
 
@@ -61,3 +64,19 @@ def test_a_shift_is_found_with_and_without_parenchyma(parenchyma):
     found = spline.dense()[:, 20:28, 20:28, 20:28]
     assert float(found[0].mean()) == pytest.approx(2.0, abs=0.3)
     assert float(found[1:].abs().mean()) < 0.3
+
+
+@pytest.mark.parametrize(("stiffness", "least", "most"), [(0.0, 0.15, 1.0), (10.0, 0.0, 0.05)])
+def test_a_known_tumor_keeps_its_volume_where_the_tissue_around_it_shrinks(stiffness, least, most):
+    size = GRID.size[0]
+    pair = a_pair(parenchyma=False)
+    index = np.stack(np.meshgrid(*[np.arange(size)] * 3, indexing="ij")).astype(np.float32)
+    middle = (size - 1) / 2
+    fixed = pair.fixed_hu.numpy()
+    moving = ndimage.map_coordinates(fixed, middle + (index - middle) * 1.12, order=1, mode="nearest")
+    tumor = np.linalg.norm(index - middle, axis=0) < 5
+    pair = replace(pair, moving_hu=torch.from_numpy(moving), tumor=torch.from_numpy(tumor))
+    config = RegisterConfig(iterations=30, samples=1024, tumor_stiffness=stiffness)
+    spline = register_deformable(pair, config, torch.Generator().manual_seed(0), silent())
+    change = abs(float(spline.jacobian()[pair.tumor].mean()) - 1)
+    assert least <= change <= most

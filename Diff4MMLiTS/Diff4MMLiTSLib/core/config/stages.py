@@ -67,6 +67,7 @@ class RegisterConfig(Settings):
         samples: Places that one step looks at, in the region and as many in the parenchyma.
         step_mm: First step length of a level; it ends at a tenth.
         smoothness: Weight of the bending energy against the mutual information.
+        tumor_stiffness: Weight of the squared logarithm of how known tumors change their volume.
         limits: Thresholds of the verdict.
     """
 
@@ -83,6 +84,7 @@ class RegisterConfig(Settings):
     samples: int = Field(default=4096, ge=256)
     step_mm: float = Field(default=0.5, gt=0)
     smoothness: float = Field(default=12.0, ge=0)
+    tumor_stiffness: float = Field(default=2.0, ge=0)
     limits: RegisterLimits = RegisterLimits()
 
 
