@@ -357,10 +357,11 @@ def _volume_change(places: torch.Tensor, coefficients: torch.Tensor, grid: Grid)
     """Return the mean square of ln det of the gradient of p + u(p) at voxel positions (N, 3), x, y, z."""
     steps = torch.eye(3, device=places.device)
     shifted = torch.cat([places, *(places + step for step in steps)])
-    here, *beyond = displacement_at(shifted, coefficients, grid).split(len(places), dim=1)  # (3, N) each
-    slopes = torch.stack([other - here for other in beyond], dim=-1) / grid.spacing_mm[0]  # (3, N, 3)
-    determinant = torch.linalg.det(slopes.movedim(1, 0) + steps)
-    return determinant.clamp_min(LEAST_GROWTH).log().square().mean()
+    moved = displacement_at(shifted, coefficients, grid).reshape(3, 4, -1)  # (3, 4, N)
+    slopes = (moved[:, 1:] - moved[:, :1]) / grid.spacing_mm[0]
+    determinant = torch.linalg.det(slopes.movedim(2, 0) + steps)  # (N,)
+    result: torch.Tensor = determinant.clamp_min(LEAST_GROWTH).log().square().mean()
+    return result
 
 
 def _bending(coefficients: torch.Tensor, width_mm: float) -> torch.Tensor:
