@@ -68,18 +68,50 @@ def _dicom_seg(options: Namespace, progress: Progress) -> Path:
     return Path(options.out)
 
 
+def _monai_bundle_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", type=Path, help="model folder of a segmenter")
+    parser.add_argument("out", metavar="OUT", type=Path, help="new folder of the bundle")
+    add_force(parser)
+
+
+def _monai_bundle(options: Namespace, _progress: Progress) -> Path:
+    from ..core.config import ModelKind
+    from ..reporting.exports.monai_bundle import export_monai_bundle
+    from ..training.checkpoint import load_model
+
+    model = load_model(options.model, ModelKind.SEGMENTER)
+    export_monai_bundle(options.model, options.out, card=model.card, digest=model.hash, force=options.force)
+    return Path(options.out)
+
+
+def _model_card_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", type=Path, help="model folder")
+    parser.add_argument("out", metavar="OUT", type=Path, help="new file, for example MODEL_CARD.md")
+    add_force(parser)
+
+
+def _model_card(options: Namespace, _progress: Progress) -> Path:
+    from ..reporting.exports.model_card import write_model_card
+    from ..training.checkpoint import load_card, model_hash
+
+    write_model_card(load_card(options.model), model_hash(options.model), options.out, force=options.force)
+    return Path(options.out)
+
+
 COMMANDS = (
     CommandGroup(
         "export",
         "Write studies, segmentations and models for other tools.",
         (
             Command("nnunet", "Write cohorts as a raw dataset of nnU-Net v2.", _nnunet_arguments, _nnunet),
+            Command("monai-bundle", "Write a segmenter as a MONAI bundle.", _monai_bundle_arguments, _monai_bundle),
             Command(
                 "dicom-seg",
                 "Write a segmentation as DICOM SEG for the patient's record (with the patient's name and number).",
                 _dicom_seg_arguments,
                 _dicom_seg,
             ),
+            Command("model-card", "Write a model's card as Markdown.", _model_card_arguments, _model_card),
         ),
     ),
 )

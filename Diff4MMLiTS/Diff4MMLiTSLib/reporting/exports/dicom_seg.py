@@ -47,6 +47,8 @@ FIRST_SERIES_NUMBER = 9000
 """Added to the number of the CT series, so that the new one is listed behind those of the scanner."""
 LONGEST_TEXT = 64
 """Characters that DICOM allows in a description or a name."""
+ALTERING_STAGES = frozenset({"phantom", "inpaint", "synthesize"})
+"""Steps after which a study's images are no longer the patient's."""
 TYPE_2 = (
     "PatientName",
     "PatientID",
@@ -104,14 +106,15 @@ def export_dicom_seg(
     highdicom = _highdicom()
     if out.suffix.lower() != ".dcm":
         raise InputError(f"The output '{out.name}'", expected="a name that ends in .dcm")
-    _check_real(segmentation)
     found = read_segmentation(segmentation)
+    _check_real(segmentation, found)
     chosen = _choose_series(scan_folder(dicom, progress.part(0.0, 0.5)).exams, found.tumor.volume.grid, series)
     segments = _segments(found, chosen.stack.grid())
     progress.update(0.6, f"writing {len(segments)} segments")
     images, order = _source_images(chosen)
     record = read_record(segmentation / STUDY_FILE, newest=FORMAT)
-    made = found.history[-1] if found.history else HistoryEntry("segment", __version__)
+    steps = [entry for entry in found.history if entry.stage == "segment"]
+    made = steps[-1] if steps else HistoryEntry("segment", __version__)
     descriptions = [
         _description(highdicom, number, segment, made, str(record.get("intended_use", "")))
         for number, segment in enumerate(segments, start=1)
@@ -136,14 +139,15 @@ def _highdicom() -> ModuleType:
     return package
 
 
-def _check_real(folder: Path) -> None:
-    """Refuse what is no patient's."""
+def _check_real(folder: Path, found: Segmentation) -> None:
+    """Refuse what does not show the patient as the scanner saw him."""
     record = read_record(folder / STUDY_FILE, newest=FORMAT)
-    files = [folder / str(record[name]["file"]) for name in ("liver", "tumor") if isinstance(record.get(name), dict)]
-    if record.get("synthetic") or any(file.is_file() and is_marked_synthetic(file) for file in files):
+    files = [folder / str(record[name]["file"]) for name in ("liver", "tumor")]
+    altered = sorted({entry.stage for entry in found.history} & ALTERING_STAGES)
+    if record.get("synthetic") or altered or any(map(is_marked_synthetic, files)):
         raise InputError(
-            f"'{folder.name}' is synthetic",
-            expected="a study of the patient: a made-up tumor must not enter a medical record",
+            f"'{folder.name}' is synthetic, or its images were changed ({', '.join(altered) or 'it says so'})",
+            expected="a study of the patient: a made-up or removed tumor must not enter a medical record",
         )
 
 
@@ -271,7 +275,7 @@ def _description(highdicom: Any, number: int, segment: _Segment, made: HistoryEn
     algorithm = None
     if segment.source is MaskSource.MODEL:
         algorithm = highdicom.AlgorithmIdentificationSequence(
-            name=f"Diff4MMLiTS {', '.join(made.models)}"[:LONGEST_TEXT],
+            name=f"Diff4MMLiTS {', '.join(made.models)}"[:LONGEST_TEXT].strip(),
             version=made.version,
             family=ARTIFICIAL_INTELLIGENCE,
             source="Diff4MMLiTS",

@@ -180,9 +180,19 @@ def test_what_is_no_patients_is_refused(tmp_path, source):
     synthetic = source is MaskSource.SYNTHETIC
     found = segmentation_on(grid_of(tmp_path / "dicom"), MaskSource.MODEL if synthetic else source)
     write_segmentation(found, tmp_path / "segmented", synthetic=synthetic)
-    with pytest.raises(InputError, match=r"synthetic|phantom"):
+    with pytest.raises(InputError, match=r"is synthetic|source 'phantom'"):
         export_dicom_seg(tmp_path / "segmented", tmp_path / "seg.dcm", dicom=tmp_path / "dicom", progress=silent())
     assert not (tmp_path / "seg.dcm").exists()
+
+
+@pytest.mark.parametrize("stage", ["phantom", "inpaint", "synthesize"])
+def test_a_study_whose_images_were_made_or_changed_is_refused(tmp_path, stage):
+    write_series(tmp_path / "dicom", SeriesSpec())
+    found = segmentation_on(grid_of(tmp_path / "dicom"))
+    found = replace(found, history=(HistoryEntry(stage, "0.1.0"), *found.history))
+    write_segmentation(found, tmp_path / "segmented")
+    with pytest.raises(InputError, match=stage):
+        export_dicom_seg(tmp_path / "segmented", tmp_path / "seg.dcm", dicom=tmp_path / "dicom", progress=silent())
 
 
 def test_nothing_is_overwritten_and_the_command_names_no_patient(exported, tmp_path, capsys):
