@@ -119,7 +119,7 @@ def export_dicom_seg(
         _description(highdicom, number, segment, made, str(record.get("intended_use", "")))
         for number, segment in enumerate(segments, start=1)
     ]
-    pixels = np.stack([segment.voxels for segment in segments], axis=-1)[order]  # (Z, Y, X, segments)
+    pixels = np.stack([segment.voxels[order] for segment in segments], axis=-1)  # (Z, Y, X, segments)
     with new_file(out, force=force) as partial, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote the patient's name
         _encode(highdicom, images, pixels, descriptions, made).save_as(str(partial))

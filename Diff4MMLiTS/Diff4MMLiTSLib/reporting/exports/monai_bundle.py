@@ -142,11 +142,12 @@ def _tensor(patch: list[int], channels: tuple[str, ...] | list[str], *, kind: st
 def _readme(card: ModelCard) -> str:
     return f"""# Bundle of {card.name}
 
-This bundle runs with MONAI and with the package **diff4mmlits {__version__}**, which must be installed: it resamples,
-cuts windows and turns probabilities into masks, so the masks are those of `diff4mmlits segment`, voxel for voxel.
+This bundle runs with MONAI and with the package **diff4mmlits {__version__}**, which must be installed (from its
+repository): it resamples, cuts windows and turns probabilities into masks, so the masks are those of
+`diff4mmlits segment`, voxel for voxel. MONAI's command line needs the package fire.
 
 ```
-pip install fire diff4mmlits=={__version__}
+pip install fire
 cd <this folder>
 python -m monai.bundle run --config_file configs/inference.json --PVP portal_venous.nii.gz --AP arterial.nii.gz \\
     --study_id patient1 --output_dir /somewhere/segmented

@@ -43,7 +43,7 @@ def run_bundle(bundle: Path, **overrides: object) -> subprocess.CompletedProcess
     """Run a bundle as ``python -m monai.bundle run`` does, which needs the package fire for its command line."""
     arguments = {"config_file": "configs/inference.json", "device": "cpu", **overrides}
     command = [sys.executable, "-c", RUN, *(f"{key}={value}" for key, value in arguments.items())]
-    return subprocess.run(command, cwd=bundle, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(command, cwd=bundle, capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_the_masks_are_those_of_segment(a_bundle, a_model, a_study, tmp_path):
@@ -60,12 +60,6 @@ def test_the_masks_are_those_of_segment(a_bundle, a_model, a_study, tmp_path):
         assert getattr(ours, name).array.any()
     assert is_marked_synthetic(tmp_path / "by bundle" / "patient 1" / "liver.nrrd")
     assert theirs.history[-1].models == ours.history[-1].models
-
-
-def test_no_image_ends_with_what_to_give(a_bundle):
-    done = run_bundle(a_bundle)
-    assert done.returncode != 0
-    assert "at least one phase, for example --PVP" in done.stderr
 
 
 def test_the_metadata_describe_the_network_and_what_it_needs(a_bundle):
