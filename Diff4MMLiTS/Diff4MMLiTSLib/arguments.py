@@ -62,6 +62,22 @@ def add_model(parser: ArgumentParser, kind: str) -> None:
         parser.add_argument("--model", type=Path, required=True, help=f"model folder of kind {kind}")
 
 
+def named_folder(text: str) -> tuple[str, Path]:
+    """Read ``NAME=FOLDER``, or a folder, which gets its own name."""
+    name, equals, folder = text.partition("=")
+    if equals and not Path(text).exists():
+        return name, Path(folder)
+    return Path(text).resolve().name, Path(text)
+
+
+def phase(text: str) -> Phase:
+    """Read ``AP``."""
+    try:
+        return parse_phase(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def phase_of_number(text: str) -> tuple[int, Phase]:
     """Read ``3=AP``."""
     number, _, name = text.partition("=")

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from . import __version__, commands
+from .commands import Command, CommandGroup
 from .core.errors import InputError, explain
 from .core.progress import Progress, ProgressStyle, ProgressWriter
 
@@ -57,18 +58,25 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"Diff4MMLiTS {__version__}")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for command in commands.COMMANDS:
+    _add_commands(parser, commands.COMMANDS, "command")
+    return parser
+
+
+def _add_commands(parser: argparse.ArgumentParser, known: Sequence[Command | CommandGroup], dest: str) -> None:
+    subparsers = parser.add_subparsers(dest=dest, required=True, metavar=dest.upper(), parser_class=_Parser)
+    for command in known:
         child = subparsers.add_parser(
             command.name, help=command.summary, description=command.summary, allow_abbrev=False
         )
+        if isinstance(command, CommandGroup):
+            _add_commands(child, command.commands, "format")
+            continue
         command.add_arguments(child)
         child.add_argument(
             "--progress", choices=list(ProgressStyle), default=ProgressStyle.AUTO, help="how progress is shown"
         )
         child.add_argument("--debug", action="store_true", help="show the traceback of an error")
         child.set_defaults(run=command.run)
-    return parser
 
 
 def _style_of(arguments: Sequence[str]) -> ProgressStyle:

@@ -28,9 +28,10 @@ PACKAGES = {
     "einops": "the SwinUNETR segmenter",
     "matplotlib": "reports",
     "psutil": "the memory figures in reports",
+    "highdicom": "export dicom-seg",
     "dask": "register, inpaint, synthesize and segment on several processes or a cluster",
 }
-OPTIONAL = ("dask", "einops", "psutil")
+OPTIONAL = ("dask", "einops", "highdicom", "psutil")
 PROBE = (
     "import json, torch; print(json.dumps({'torch': torch.__version__, 'devices': [{'name': p.name, "
     "'memory_gb': round(p.total_memory / 2**30, 1)} for p in map(torch.cuda.get_device_properties, "

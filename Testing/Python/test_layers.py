@@ -20,6 +20,7 @@ ALLOWED = {
     "training": {".core", ".nets", "torch", "monai", "accelerate", "diffusers", "safetensors"},
     "stages": {".core", ".nets", ".training", "torch", "monai", "SimpleITK"},
     "reporting": {".core", "SimpleITK", "matplotlib", "mpl_toolkits"},
+    "reporting/exports": {"pydicom", "highdicom"},
     "gui": {".core", "slicer", "qt", "ctk", "vtk"},
 }
 GUI_NEVER = ".core.config"

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from . import data, machine, stages, training
-from .command import Command
+from . import data, export, machine, stages, training
+from .command import Command, CommandGroup
 
-COMMANDS: tuple[Command, ...] = (*machine.COMMANDS, *data.COMMANDS, *stages.COMMANDS, *training.COMMANDS)
+COMMANDS: tuple[Command | CommandGroup, ...] = (
+    *machine.COMMANDS,
+    *data.COMMANDS,
+    *stages.COMMANDS,
+    *training.COMMANDS,
+    *export.COMMANDS,
+)
 """In the order of ``--help``."""
 
-__all__ = ["COMMANDS", "Command"]
+__all__ = ["COMMANDS", "Command", "CommandGroup"]

@@ -35,6 +35,21 @@ class Command:
     run: Callable[[Namespace, Progress], Path | None]
 
 
+@dataclass(frozen=True)
+class CommandGroup:
+    """Commands with a common first word, for example ``export nnunet`` and ``export dicom-seg``.
+
+    Args:
+        name: The common word.
+        summary: One sentence for ``--help``.
+        commands: The commands, by their second word.
+    """
+
+    name: str
+    summary: str
+    commands: tuple[Command, ...]
+
+
 def settings_of(kind: type[SettingsT], options: Namespace, last: list[str] | None = None) -> SettingsT:
     """Return the settings: the defaults, the file, ``--set``, then what the command's own options say."""
     from ..core.config import load_config

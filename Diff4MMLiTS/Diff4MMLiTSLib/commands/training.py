@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from ..arguments import add_device, add_force
+from ..arguments import add_device, add_force, named_folder
 from ..core.progress import Progress
 from .command import Command
 
@@ -32,21 +32,45 @@ def _train(options: Namespace, progress: Progress) -> Path:
 
 
 def _evaluate_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("predicted", type=Path, help='what "segment" wrote')
-    parser.add_argument("truth", type=Path, help="the same studies with annotated masks")
+    parser.add_argument(
+        "predicted",
+        nargs="+",
+        metavar="PREDICTED",
+        type=named_folder,
+        help='what "segment" wrote; several methods are compared (FOLDER, or NAME=FOLDER to give it another name)',
+    )
+    parser.add_argument("truth", metavar="TRUTH", type=Path, help="the same studies with annotated masks")
     parser.add_argument("--out", type=Path, required=True, help="new report, for example report.json")
+    parser.add_argument("--against", metavar="NAME", help="the method to compare the others with (default: the first)")
     add_force(parser)
 
 
 def _evaluate(options: Namespace, progress: Progress) -> Path:
+    from ..core.errors import InputError
+    from ..reporting.comparison import evaluate_methods, write_comparison
     from ..reporting.evaluation import evaluate_cohort, write_evaluation
 
-    evaluation = evaluate_cohort(options.predicted, options.truth, progress=progress)
-    write_evaluation(evaluation, options.out, force=options.force)
+    methods: dict[str, Path] = dict(options.predicted)
+    if len(methods) < len(options.predicted):
+        raise InputError("Two methods have one name", expected="NAME=FOLDER with different names")
+    baseline = options.against or next(iter(methods))
+    if baseline not in methods:
+        raise InputError(f"There is no method '{baseline}'", expected="one of " + ", ".join(methods))
+    if len(methods) > 1:
+        found = evaluate_methods(methods, options.truth, progress=progress)
+        write_comparison(found, options.out, baseline=baseline, force=options.force)
+    else:
+        evaluation = evaluate_cohort(methods[baseline], options.truth, progress=progress)
+        write_evaluation(evaluation, options.out, force=options.force)
     return Path(options.out)
 
 
 COMMANDS = (
     Command("train", "Train the networks of a recipe.", _train_arguments, _train),
-    Command("evaluate", "Compare segmentations with annotations.", _evaluate_arguments, _evaluate),
+    Command(
+        "evaluate",
+        "Compare segmentations with annotations, or methods.",
+        _evaluate_arguments,
+        _evaluate,
+    ),
 )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .dicom_headers import Header, Skipped, Slice, read_slices
 from .dicom_stacks import MIN_SLICES, Stack, stacks_of
 from .errors import InputError
-from .grid import Grid, Volume
+from .grid import Volume
 from .progress import Progress
 
 AIR_HU = -1024
@@ -144,10 +144,7 @@ def read_series(series: DicomSeries, progress: Progress, *, interpolate_gaps: bo
         count = len(array)
         array = _evenly_spaced(array, stack)
         notes.append(f"{series.name} was interpolated from {count} unevenly spaced slices to {len(array)} even ones")
-    first = stack.slices[0]
-    spacing = (*first.spacing_mm, float(stack.positions_mm[-1]) / (len(array) - 1))
-    direction = tuple(float(value) for value in stack.direction.ravel())
-    return Volume(_compact(array), Grid((*first.size, len(array)), spacing, first.position_mm, direction)), notes
+    return Volume(_compact(array), stack.grid(len(array))), notes
 
 
 def _exams(slices: Iterable[Slice]) -> tuple[DicomExam, ...]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from .dicom_headers import Slice
 from .errors import InputError
+from .grid import Grid
 
 MIN_SLICES = 4
 """Fewer slices are bolus tracking, a localizer or a sample, not a volume of the liver."""
@@ -67,6 +68,17 @@ class Stack:
     def direction(self) -> FloatArray:
         """Direction cosines, (3, 3); column k is the world direction of index axis k."""
         return _axes(self.slices[0].orientation)
+
+    def grid(self, count: int | None = None) -> Grid:
+        """Return the lattice of its volume.
+
+        Args:
+            count: Number of evenly spaced slices that its slices were brought to; as many as there are when absent.
+        """
+        first, slices = self.slices[0], count or len(self.slices)
+        spacing_mm = (*first.spacing_mm, float(self.positions_mm[-1]) / (slices - 1))
+        direction = tuple(float(value) for value in self.direction.ravel())
+        return Grid((*first.size, slices), spacing_mm, first.position_mm, direction)
 
     @property
     def is_axial(self) -> bool:

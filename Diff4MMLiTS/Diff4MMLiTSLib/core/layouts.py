@@ -244,7 +244,7 @@ def _read_dataset(folder: Path) -> dict[str, Any]:  # Any: JSON, checked where i
 
 
 def _channel_phases(record: dict[str, Any], single: Phase, assigned: Mapping[int, Phase]) -> dict[int, Phase]:
-    names = record.get("channel_names") or record.get("modality")
+    names = record.get("phases") or record.get("channel_names") or record.get("modality")  # the first is our own key
     if not isinstance(names, dict) or not names or not all(str(key).isdigit() for key in names):
         raise InputError(f"'{DATASET_FILE}' names no channels", expected='"channel_names": {"0": "arterial", …}')
     found = {int(key): _channel_phase(int(key), str(name), assigned) for key, name in names.items()}

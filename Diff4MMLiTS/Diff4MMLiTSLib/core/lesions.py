@@ -101,6 +101,14 @@ class DetectionScore:
         return 2 * self.recall * self.precision / (self.recall + self.precision)
 
 
+def separate_lesions(mask: BoolArray) -> list[BoolArray]:
+    """Return the lesions of a tumor mask (Z, Y, X) as masks of their own, the largest first."""
+    labels, count = ndimage.label(mask, structure=TOUCHING)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    order = sorted(range(1, count + 1), key=lambda label: -int(sizes[label]))
+    return [np.asarray(labels == label) for label in order]
+
+
 def match_lesions(predicted: BoolArray, truth: BoolArray, grid: Grid) -> LesionMatch:
     """Match the lesions of two tumor masks.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,6 +108,17 @@ def wilcoxon_p(differences: FloatArray) -> float:
     if not np.any(differences):
         return 1.0
     return float(stats.wilcoxon(differences).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Return p values corrected for their number, in their order (Holm 1979)."""
+    count = len(p_values)
+    order = sorted(range(count), key=lambda index: p_values[index])
+    corrected, largest = [0.0] * count, 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (count - rank) * p_values[index]))
+        corrected[index] = largest
+    return tuple(corrected)
 
 
 def sign_flip_p(differences: FloatArray, rng: np.random.Generator) -> float:

@@ -273,6 +273,12 @@ def without_rejected(study: RegisteredStudy) -> RegisteredStudy:
     return replace(study, phases=phases, transforms=transforms)
 
 
+def source_study_of(study: Study) -> str:
+    """Return the id of the patient's study that a synthetic one was made from; empty for a real one."""
+    sources = [entry.config.get("source_study") for entry in study.history if entry.stage == "synthesize"]
+    return str(sources[0] or "") if sources else ""
+
+
 @dataclass(frozen=True, eq=False)
 class NormalStudy:
     """A registered study without tumor: declared free of it, or with every tumor inpainted.

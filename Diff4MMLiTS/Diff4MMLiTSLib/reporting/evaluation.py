@@ -110,12 +110,7 @@ def write_evaluation(evaluation: Evaluation, path: Path, *, force: bool = False)
     Raises:
         InputError: A file exists and ``force`` is not given, ``path`` is not a JSON file, no permission, or disk full.
     """
-    if path.suffix.lower() != ".json":
-        raise InputError(f"The report '{path.name}'", expected="a name that ends in .json")
-    table, page = path.with_suffix(".csv"), path.with_suffix(".html")
-    for target in (path, table, page):
-        if target.exists() and not force:
-            raise exists_error(target)
+    table, page = report_paths(path, force=force)
     write_report(evaluation_report(evaluation), page, force=force)
     with new_file(table, force=force) as partial:
         partial.write_text(evaluation_csv(evaluation), encoding="utf-8")
@@ -124,18 +119,40 @@ def write_evaluation(evaluation: Evaluation, path: Path, *, force: bool = False)
         partial.write_text(record + "\n", encoding="utf-8")
 
 
+def report_paths(path: Path, *, force: bool) -> tuple[Path, Path]:
+    """Return where the table (CSV) and the page (HTML) beside a JSON report go.
+
+    Raises:
+        InputError: The name does not end in ``.json``, or one of the three exists and ``force`` is not given.
+    """
+    if path.suffix.lower() != ".json":
+        raise InputError(f"The report '{path.name}'", expected="a name that ends in .json")
+    table, page = path.with_suffix(".csv"), path.with_suffix(".html")
+    for target in (path, table, page):
+        if target.exists() and not force:
+            raise exists_error(target)
+    return table, page
+
+
 def evaluation_csv(evaluation: Evaluation) -> str:
     """Return a table with a row per study; cells are empty where nothing is defined."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(study_columns())
+    writer.writerows(study_cells(study) for study in evaluation.studies)
+    return stream.getvalue()
+
+
+def study_columns() -> list[str]:
+    """Return the heads of the columns of ``study_cells``."""
     metrics = [f"{structure}_{name}" for structure in STRUCTURES for name in METRIC_NAMES]
     counts = ["lesions", "lesions_found", "lesions_predicted", "false_positives", "false_positive_ml"]
-    writer.writerow(["study_id", *metrics, *counts, "tumor_free", "failure"])
-    for study in evaluation.studies:
-        writer.writerow(
-            [study.study_id, *_metric_cells(study), *_count_cells(study), _tumor_free(study), study.failure]
-        )
-    return stream.getvalue()
+    return ["study_id", *metrics, *counts, "tumor_free", "failure"]
+
+
+def study_cells(study: StudyEvaluation) -> list[str]:
+    """Return the row of one study."""
+    return [study.study_id, *_metric_cells(study), *_count_cells(study), _tumor_free(study), study.failure]
 
 
 def _usable_prediction(folder: Path | None, study: Study) -> tuple[Segmentation | None, str]:

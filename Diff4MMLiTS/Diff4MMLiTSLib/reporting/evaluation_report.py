@@ -57,7 +57,8 @@ def lesion_table(evaluation: Evaluation) -> Table:
         score = evaluation.detection(index)
         recall, precision = evaluation.recall_interval(index), evaluation.precision_interval(index)
         found, right = f"{score.found} of {score.truth}", f"{score.right} of {score.predicted}"
-        rows.append((size, found, interval_text(recall, 2), right, interval_text(precision, 2), _two_digits(score.f1)))
+        f1 = interval_text(evaluation.f1_interval(index), 2)
+        rows.append((size, found, interval_text(recall, 2), right, interval_text(precision, 2), f1))
     return Table(("lesions", "found", "recall", "right", "precision", "F1"), tuple(rows), "Detection of single lesions")
 
 

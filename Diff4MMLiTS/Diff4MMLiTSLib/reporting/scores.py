@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from .. import __version__
 from ..core.errors import InputError
 from ..core.lesions import SIZE_NAMES, DetectionScore, Lesion, LesionMatch, detection_score
 from ..core.metrics import METRIC_NAMES, MaskMetrics
-from ..core.statistics import Interval, PairedComparison, bootstrap, compare_paired, mean_interval
+from ..core.statistics import Interval, PairedComparison, bootstrap, compare_paired, holm, mean_interval
 
 SEED = 0
 """Of the bootstrap; fixed, so that the same segmentations always get the same intervals."""
@@ -105,10 +105,35 @@ class Evaluation:
         counts = [detection_score([match], size_class) for match in self.matches()]
         return _ratio_interval([(count.found, count.truth) for count in counts])
 
+    def f1_interval(self, size_class: int | None = None) -> Interval:
+        """Return lesion F1 with its 95 % interval over studies."""
+        counts = [detection_score([match], size_class) for match in self.matches()]
+        rows = np.array([(c.found, c.truth, c.right, c.predicted) for c in counts], dtype=np.float64).reshape(-1, 4)
+        return bootstrap(rows, _pooled_f1, np.random.default_rng(SEED))
+
     def precision_interval(self, size_class: int | None = None) -> Interval:
         """Return lesion precision with its 95 % interval over studies."""
         counts = [detection_score([match], size_class) for match in self.matches()]
         return _ratio_interval([(count.right, count.predicted) for count in counts])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A method against the baseline, by one metric of one structure.
+
+    Args:
+        method: The method.
+        structure: ``tumor`` or ``liver``.
+        metric: Name of the metric.
+        paired: Method minus baseline.
+        holm_p: The p of Wilcoxon's test, corrected for the number of methods that are compared.
+    """
+
+    method: str
+    structure: str
+    metric: str
+    paired: PairedComparison
+    holm_p: float
 
 
 def compare_evaluations(first: Evaluation, second: Evaluation, *, structure: str, metric: str) -> PairedComparison:
@@ -124,6 +149,39 @@ def compare_evaluations(first: Evaluation, second: Evaluation, *, structure: str
     return compare_paired(values[0], values[1], np.random.default_rng(SEED))
 
 
+def compare_methods(evaluations: Mapping[str, Evaluation], baseline: str) -> tuple[Comparison, ...]:
+    """Compare every method with a baseline, by every metric of every structure that the truth has.
+
+    Raises:
+        InputError: There is no such baseline, or methods were evaluated on different studies.
+    """
+    if baseline not in evaluations:
+        raise InputError(f"There is no method '{baseline}'", expected="one of " + ", ".join(evaluations))
+    others = {name: found for name, found in evaluations.items() if name != baseline}
+    found = []
+    for structure in STRUCTURES:
+        for metric in METRIC_NAMES:
+            if evaluations[baseline].metric(structure, metric):
+                pairs = {
+                    name: compare_evaluations(each, evaluations[baseline], structure=structure, metric=metric)
+                    for name, each in others.items()
+                }
+                corrected = holm([pair.wilcoxon_p for pair in pairs.values()])
+                found += [
+                    Comparison(name, structure, metric, pair, p)
+                    for (name, pair), p in zip(pairs.items(), corrected, strict=True)
+                ]
+    return tuple(found)
+
+
+def recall_difference(first: Evaluation, second: Evaluation) -> Interval:
+    """Return by how much the lesion recall of two methods on the same studies differs: first minus second."""
+    scores = [[detection_score([match]) for match in each.matches()] for each in (first, second)]
+    rows = [(ours.found - theirs.found, ours.truth) for ours, theirs in zip(*scores, strict=True)]
+
+    return _ratio_interval(rows)
+
+
 def evaluation_record(evaluation: Evaluation) -> Json:
     """Return an evaluation as plain JSON: fractions, millimeters, milliliters; null where nothing is defined."""
     intervals = {s: {name: evaluation.interval(s, name) for name in METRIC_NAMES} for s in STRUCTURES}
@@ -131,8 +189,8 @@ def evaluation_record(evaluation: Evaluation) -> Json:
         "format": 1,
         "version": __version__,
         "studies": {study.study_id: _study_record(study) for study in evaluation.studies},
-        "mean": {s: {name: _number(entry.mean) for name, entry in intervals[s].items()} for s in STRUCTURES},
-        "ci95": {s: {name: _limits(entry) for name, entry in intervals[s].items()} for s in STRUCTURES},
+        "mean": {s: {name: finite(entry.mean) for name, entry in intervals[s].items()} for s in STRUCTURES},
+        "ci95": {s: {name: limits(entry) for name, entry in intervals[s].items()} for s in STRUCTURES},
         "count": {s: intervals[s]["dsc"].count for s in STRUCTURES},
         "lesions": {
             ALL_SIZES: _detection_record(evaluation, None),
@@ -155,9 +213,21 @@ def _pooled_ratio(counts: FloatArray, axis: int) -> FloatArray:
     return np.asarray(np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0))
 
 
+def _pooled_f1(counts: FloatArray, axis: int) -> FloatArray:
+    """Return 2 r p / (r + p) of summed (found, truth, right, predicted); NaN where recall or precision is not defined.
+
+    As in ``DetectionScore.f1``, it is 0 where either of them is 0.
+    """
+    found, truth, right, predicted = np.moveaxis(np.sum(counts, axis=axis), -1, 0)
+    nothing = ((truth > 0) & (found == 0)) | ((predicted > 0) & (right == 0))
+    both = found * predicted + right * truth
+    f1 = np.divide(2 * found * right, both, out=np.full_like(both, np.nan), where=both > 0)
+    return np.asarray(np.where(nothing, 0.0, f1))
+
+
 def _study_record(study: StudyEvaluation) -> Json:
     record: Json = {
-        name: {key: _number(value) for key, value in vars(metrics).items()}
+        name: {key: finite(value) for key, value in vars(metrics).items()}
         for name, metrics in (("tumor", study.tumor), ("liver", study.liver))
         if metrics is not None
     }
@@ -176,13 +246,17 @@ def _lesion_record(lesion: Lesion, verdict: str) -> Json:
 
 def _detection_record(evaluation: Evaluation, size_class: int | None) -> Json:
     score = evaluation.detection(size_class)
-    recall, precision = evaluation.recall_interval(size_class), evaluation.precision_interval(size_class)
+    intervals = {
+        "recall": evaluation.recall_interval(size_class),
+        "precision": evaluation.precision_interval(size_class),
+        "f1": evaluation.f1_interval(size_class),
+    }
     return {
         **vars(score),
-        "recall": _number(score.recall),
-        "precision": _number(score.precision),
-        "f1": _number(score.f1),
-        "ci95": {"recall": _limits(recall), "precision": _limits(precision)},
+        "recall": finite(score.recall),
+        "precision": finite(score.precision),
+        "f1": finite(score.f1),
+        "ci95": {name: limits(interval) for name, interval in intervals.items()},
     }
 
 
@@ -196,17 +270,21 @@ def _tumor_free_record(studies: Sequence[StudyEvaluation]) -> Json:
         if not study.failure
     }
     counts, volumes = [entry["count"] for entry in each.values()], [entry["volume_ml"] for entry in each.values()]
+    intervals = [mean_interval(np.array(values, float), np.random.default_rng(SEED)) for values in (counts, volumes)]
     return {
         "studies": each,
-        "mean_count": float(np.mean(counts)) if counts else None,
-        "mean_volume_ml": float(np.mean(volumes)) if volumes else None,
+        "mean_count": finite(intervals[0].mean),
+        "mean_volume_ml": finite(intervals[1].mean),
+        "ci95": {"count": limits(intervals[0]), "volume_ml": limits(intervals[1])},
         "without_false_positive": sum(count == 0 for count in counts),
     }
 
 
-def _number(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """Return a number that JSON can hold; None for NaN and infinity."""
     return float(value) if math.isfinite(value) else None
 
 
-def _limits(interval: Interval) -> list[float | None]:
-    return [_number(interval.low), _number(interval.high)]
+def limits(interval: Interval) -> list[float | None]:
+    """Return the limits of an interval as JSON."""
+    return [finite(interval.low), finite(interval.high)]

@@ -17,7 +17,7 @@ from ..core.errors import InputError
 from ..core.grid import Grid, Volume, resample
 from ..core.phases import ALL_PHASES, Phase
 from ..core.progress import Progress
-from ..core.study import Mask, MaskSource, RegisteredStudy, Verdict, rejected_phases
+from ..core.study import Mask, MaskSource, RegisteredStudy, Verdict, rejected_phases, source_study_of
 from ..core.study_io import find_studies, read_registered
 
 log = logging.getLogger(__name__)
@@ -176,13 +176,8 @@ def to_working_study(study: RegisteredStudy, *, spacing_mm: float, margin_mm: fl
         grid=grid,
         synthetic=study.synthetic,
         reference_phase=study.reference_phase,
-        source_study=_source_of(study),
+        source_study=source_study_of(study),
     )
-
-
-def _source_of(study: RegisteredStudy) -> str:
-    sources = [entry.config.get("source_study") for entry in study.history if entry.stage == "synthesize"]
-    return str(sources[0] or "") if sources else ""
 
 
 def working_grid(grid: Grid, spacing_mm: float) -> Grid:

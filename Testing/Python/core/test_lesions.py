@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from Diff4MMLiTSLib.core.grid import Grid
-from Diff4MMLiTSLib.core.lesions import SIZE_NAMES, detection_score, match_lesions
+from Diff4MMLiTSLib.core.lesions import SIZE_NAMES, detection_score, match_lesions, separate_lesions
 
 GRID = Grid((60, 40, 40), (1.0, 1.0, 1.0))
 
@@ -75,3 +75,11 @@ def test_each_lesion_is_counted_in_one_size_class():
 def test_without_lesions_nothing_is_defined():
     score = detection_score([match_lesions(NOTHING, NOTHING, GRID)])
     assert all(math.isnan(value) for value in (score.recall, score.precision, score.f1))
+
+
+def test_lesions_are_separated_the_largest_first_and_add_up_to_the_mask():
+    mask = SMALL | LARGE | cube((30, 30, 50), 3)
+    lesions = separate_lesions(mask)
+    assert [int(lesion.sum()) for lesion in lesions] == [8000, 125, 27]
+    np.testing.assert_array_equal(np.any(lesions, axis=0), mask)
+    assert separate_lesions(NOTHING) == []

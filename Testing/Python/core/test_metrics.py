@@ -56,6 +56,17 @@ def test_what_surrounds_the_structures_changes_nothing():
     assert compare_masks(first, second, GRID) == compare_masks(*padded, large)
 
 
+def test_numbers_agree_with_independent_implementations():
+    """DSC and Jaccard are those of panoptica 2.1.7, DSC, NSD and HD95 those of surface-distance-based-measures 0.1."""
+    grid = Grid((26, 22, 14), (0.8, 0.7, 2.5))
+    z, y, x = np.indices(grid.shape)
+    truth = ((z - 6) / 4.2) ** 2 + ((y - 10) / 7.3) ** 2 + ((x - 12) / 8.1) ** 2 < 1
+    predicted = (((z - 7) / 4.6) ** 2 + ((y - 11) / 6.4) ** 2 + ((x - 14) / 9.2) ** 2 < 1) & (x % 7 != 0)
+    found = compare_masks(predicted, truth, grid)
+    expected = MaskMetrics(0.6774987690792713, 0.5122859270290394, 0.8301666561866107, 3.189043743820395)
+    assert vars(found) == pytest.approx(vars(expected), abs=1e-6)
+
+
 def test_a_mask_of_another_shape_is_refused():
     with pytest.raises(InputError, match="shape"):
         compare_masks(np.zeros((2, 3, 4), dtype=bool), np.zeros(GRID.shape, dtype=bool), GRID)

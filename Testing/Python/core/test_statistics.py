@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from Diff4MMLiTSLib.core.errors import InputError
-from Diff4MMLiTSLib.core.statistics import compare_paired, mean_interval, sign_flip_p, wilcoxon_p
+from Diff4MMLiTSLib.core.statistics import compare_paired, holm, mean_interval, sign_flip_p, wilcoxon_p
 
 
 def test_intervals_cover_the_true_mean_about_as_often_as_they_say():
@@ -53,3 +53,9 @@ def test_the_sampled_permutation_agrees_with_scipy():
 def test_methods_on_different_studies_are_refused():
     with pytest.raises(InputError, match="same studies"):
         compare_paired(np.zeros(3), np.zeros(4), np.random.default_rng(0))
+
+
+def test_holm_corrects_the_smallest_p_most_and_keeps_their_order():
+    assert holm([0.04, 0.01, 0.03, 0.5]) == pytest.approx((0.09, 0.04, 0.09, 0.5))
+    assert holm([0.9, 0.8]) == (1.0, 1.0)
+    assert holm([]) == ()

@@ -72,6 +72,14 @@ def test_lesions_are_counted_over_studies_with_tumors(an_evaluation):
     assert sum(lesions[size]["truth"] for size in lesions if size != "all") == 3
 
 
+def test_lesion_scores_lie_within_their_intervals(an_evaluation):
+    entry = evaluation_record(an_evaluation)["lesions"]["all"]
+    for name in ("recall", "precision", "f1"):
+        low, high = entry["ci95"][name]
+        assert low <= entry[name] <= high
+    assert evaluation_record(an_evaluation)["lesions"][">=50 mm"]["ci95"]["f1"] == [None, None]
+
+
 def test_a_prediction_on_another_grid_fails_with_a_reason(cohort, a_study):
     predicted, truth = cohort
     other = replace(a_study.grid, origin_mm=(0.0, 0.0, 0.0))

@@ -1,0 +1,1 @@
+"""Studies, segmentations and models in the formats that other tools read."""
