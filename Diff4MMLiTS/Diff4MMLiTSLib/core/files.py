@@ -87,6 +87,12 @@ def exists_error(path: Path) -> InputError:
     )
 
 
+def free_bytes(path: Path) -> int:
+    """Return the free space of the disk on which a file or folder lies, or would lie."""
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    return shutil.disk_usage(there).free
+
+
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Say in words why the system refuses to write a file or folder.

@@ -22,12 +22,12 @@ from Diff4MMLiTSLib.core.study import (
     Verdict,
 )
 from Diff4MMLiTSLib.core.study_io import write_study
+from Diff4MMLiTSLib.training.cohorts import load_cohort
 from Diff4MMLiTSLib.training.datasets import (
     WorkingStudy,
     check_usable,
     data_hash,
     downsample,
-    load_cohort,
     to_working_study,
     working_grid,
 )
