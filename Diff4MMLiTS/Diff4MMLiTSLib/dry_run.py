@@ -139,7 +139,7 @@ def plan_recipe(trainer: Trainer, run: Path, *, folder: Path, progress: Progress
     validation = look.at(cohorts.validation, progress.part(0.4, 0.6), training=False)
     usable = sum(not (study.refused or study.left_out) for study in training)
     if not kept:
-        raise InputError("; ".join(study.refused for study in training) or "There is no study to learn from")
+        raise InputError(f"None of {len(training)} studies can be learned from. {training[0].refused}")
     networks = _rehearse_all(trainer, kept, folder, max(1, len(validation)), progress.part(0.6, 1.0))
     studies = usable + len(validation)
     return Plan(

@@ -40,7 +40,9 @@ def train_recipe(trainer: Trainer, run: Path, *, folder: Path, progress: Progres
         MissingError: The autoencoder of a denoiser's recipe is missing.
         CanceledError: The user asked to stop; a checkpoint was written.
     """
-    trainer = replace(trainer, device=join_processes(trainer.device).device)
+    processes = join_processes(trainer.device)
+    if processes.num_processes > 1:
+        trainer = replace(trainer, device=processes.device)
     cohorts = cohorts_of(trainer.config, folder)
     stop_file = run / STOP_FILE
     stoppable = replace(progress, is_canceled=lambda: progress.is_canceled() or stop_file.exists())

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import numpy as np
@@ -62,14 +63,18 @@ def cached(folder: Path, key: Mapping[str, object], make: Callable[[], Entry]) -
     if found is not None:
         return found
     made = make()
-    shutil.rmtree(place, ignore_errors=True)  # a damaged one
+    found = _read(place)
+    if found is not None:  # another process was faster
+        return found
+    _remove(place)  # a damaged one
     try:
         with new_folder(place) as partial:
             for name, array in made.arrays.items():
                 np.save(partial / f"{name}.npy", array, allow_pickle=False)
-            (partial / RECORD_FILE).write_text(json.dumps(made.record), encoding="utf-8")
+            text = json.dumps({"record": made.record, "arrays": list(made.arrays)})
+            (partial / RECORD_FILE).write_text(text, encoding="utf-8")
     except InputError:
-        if not place.exists():  # otherwise another process was faster
+        if not place.exists():  # otherwise another process was faster after all
             raise
     return _read(place) or made
 
@@ -87,8 +92,10 @@ def cache_bytes(folder: Path) -> tuple[int, int]:
 
 def clear_cache(folder: Path) -> None:
     """Remove all entries; nothing else in the folder is touched."""
-    for entry in (*folder.glob(ENTRY_PATTERN), *folder.glob(f".{'[0-9a-f]' * 40}.partial-*")):
-        shutil.rmtree(entry)
+    for entry in folder.glob(ENTRY_PATTERN):
+        _remove(entry)
+    for remainder in folder.glob(f".{'[0-9a-f]' * 40}.partial-*"):  # of processes that were killed
+        shutil.rmtree(remainder, ignore_errors=True)
 
 
 def _place(folder: Path, key: Mapping[str, object]) -> Path:
@@ -99,11 +106,22 @@ def _place(folder: Path, key: Mapping[str, object]) -> Path:
 def _read(place: Path) -> Entry | None:
     """Return an entry, or None where there is none or a damaged one."""
     try:
-        record = json.loads((place / RECORD_FILE).read_text(encoding="utf-8"))
-        files = sorted(place.glob("*.npy"))
-        return Entry(record, {file.stem: np.asarray(np.load(file, mmap_mode="r")) for file in files})
+        content = json.loads((place / RECORD_FILE).read_text(encoding="utf-8"))
+        names = content["arrays"]
+        arrays = {name: np.asarray(np.load(place / f"{name}.npy", mmap_mode="r")) for name in names}
+        return Entry(content["record"], arrays)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError):
         log.warning("An entry of the cache is damaged and is made again")
         return None
+
+
+def _remove(place: Path) -> None:
+    """Take an entry away at once, so that nobody finds half of it."""
+    removed = place.with_name(f".{place.name[:40]}.partial-{token_hex(4)}")
+    try:
+        place.rename(removed)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(removed, ignore_errors=True)

@@ -19,9 +19,9 @@ def join_processes(device: torch.device) -> PartialState:
     Args:
         device: Where to compute; where several processes share a machine, each gets a GPU of its own.
     """
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if device.type == "cuda" and device.index is not None and not several:
+        torch.cuda.set_device(device)
     return PartialState(cpu=device.type == "cpu", **({"timeout": LONGEST_WAIT} if several else {}))
 
 

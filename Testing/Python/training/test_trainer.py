@@ -19,7 +19,6 @@ from Diff4MMLiTSLib.core.progress import Progress, silent
 from Diff4MMLiTSLib.training import run_state
 from Diff4MMLiTSLib.training.checkpoint import load_checkpoint
 from Diff4MMLiTSLib.training.event_file import png_of
-from Diff4MMLiTSLib.training.step import learning_rate_factor
 from Diff4MMLiTSLib.training.task import Batch, Item, Player, Task
 from Diff4MMLiTSLib.training.trainer import TrainResult, train
 
@@ -221,15 +220,6 @@ def test_the_log_has_each_step_once_after_resuming(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 8, 10, 12]
     assert {"generator/loss", "judge/loss", "validation/score"} <= set(lines[-1])
-
-
-def test_the_learning_rate_rises_and_falls() -> None:
-    config = TrainLoopConfig(steps=100, warmup_fraction=0.1)
-    factors = [learning_rate_factor(step, config) for step in range(100)]
-    assert factors[0] == 0.1
-    assert max(factors) == factors[9] == 1.0
-    assert factors[9:] == sorted(factors[9:], reverse=True)
-    assert factors[-1] < 0.01
 
 
 def test_a_network_that_no_player_trains_stays_in_evaluation_mode(tmp_path: Path) -> None:
