@@ -60,7 +60,7 @@ def test_a_stop_file_ends_the_run_and_is_removed(a_cohort: Path) -> None:
 
 
 def test_cohorts_that_share_an_id_are_refused_before_anything_is_trained(a_cohort: Path) -> None:
-    write_study(a_round_study("one", 1), a_cohort / "validation" / "renamed")
+    write_study(a_round_study("one", seed=1), a_cohort / "validation" / "renamed")
     with pytest.raises(InputError, match="are both study"):
         train_recipe(a_trainer(a_cohort), a_cohort / "run", folder=a_cohort, progress=silent())
     assert not (a_cohort / "run").exists()

@@ -110,7 +110,7 @@ def _read(place: Path) -> Entry | None:
         names = content["arrays"]
         arrays = {name: np.asarray(np.load(place / f"{name}.npy", mmap_mode="r")) for name in names}
         return Entry(content["record"], arrays)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError):
         log.warning("An entry of the cache is damaged and is made again")
@@ -122,6 +122,6 @@ def _remove(place: Path) -> None:
     removed = place.with_name(f".{place.name[:40]}.partial-{token_hex(4)}")
     try:
         place.rename(removed)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return
     shutil.rmtree(removed, ignore_errors=True)

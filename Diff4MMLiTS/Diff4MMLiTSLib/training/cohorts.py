@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .. import __version__
 from ..core.grid import Grid
 from ..core.phases import Phase
@@ -98,7 +100,7 @@ def load_normal(folder: Path, grid: Grid, *, cache: Path | None = None) -> tuple
 
     key = {"what": "normal", "inputs": _input_hashes(folder), "grid": _grid_record(grid), "version": __version__}
     arrays: Mapping[str, Any] = (cached(cache, key, make) if cache else make()).arrays  # Any: as make() gave them
-    return arrays["phases"], arrays["presence"]
+    return arrays["phases"], np.array(arrays["presence"])
 
 
 def working_key(folder: Path, spacing_mm: float, margin_mm: float | None) -> dict[str, object]:
@@ -132,7 +134,10 @@ def _working_study_of(entry: Entry) -> WorkingStudy:
     arrays: Mapping[str, Any] = entry.arrays  # Any: as _make_entry gave them
     return WorkingStudy(
         study_id=record["standing"]["study_id"],
-        **arrays,
+        phases=arrays["phases"],
+        presence=np.array(arrays["presence"]),  # torch takes no array that is read-only, as what is mapped is
+        liver=arrays["liver"],
+        tumor=arrays["tumor"],
         grid=grid,
         synthetic=record["synthetic"],
         reference_phase=Phase(record["reference_phase"]),
