@@ -41,7 +41,7 @@ def train_recipe(trainer: Trainer, run: Path, *, folder: Path, progress: Progres
         CanceledError: The user asked to stop; a checkpoint was written.
     """
     processes = join_processes(trainer.device)
-    if processes.num_processes > 1:
+    if processes.num_processes > 1 and trainer.device.type == "cuda":  # each has its own
         trainer = replace(trainer, device=processes.device)
     cohorts = cohorts_of(trainer.config, folder)
     stop_file = run / STOP_FILE
