@@ -100,7 +100,7 @@ def test_a_run_resumed_in_a_new_process_equals_an_uninterrupted_one_bit_for_bit(
 
 
 def test_the_result_does_not_depend_on_the_workers(tmp_path: Path) -> None:
-    run(a_task(), tmp_path / "none")
+    run(a_task(), tmp_path / "none", CONFIG.model_copy(update={"workers": 0}))
     run(a_task(), tmp_path / "three", CONFIG.model_copy(update={"workers": 3}))
     assert flat(load_checkpoint(tmp_path / "none")["networks"]) == flat(load_checkpoint(tmp_path / "three")["networks"])
 
@@ -256,7 +256,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_a_checkpoint(tmp_path: Path, mon
 
 def test_the_log_says_how_long_steps_wait_for_their_data(tmp_path: Path) -> None:
     slow = replace(a_task(), sample=lambda index: (time.sleep(0.02), a_task().sample(index))[1])
-    run(slow, tmp_path, CONFIG.model_copy(update={"steps": 2}))
+    run(slow, tmp_path, CONFIG.model_copy(update={"steps": 2, "workers": 0}))
     line = last_line(tmp_path)
     assert line["seconds_per_step"] > 4 * 0.02
     assert 0.3 < line["data_wait_fraction"] < 1

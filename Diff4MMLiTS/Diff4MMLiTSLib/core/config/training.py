@@ -50,7 +50,7 @@ class TrainLoopConfig(Settings):
     keep_checkpoints: int = Field(default=2, ge=1)
     patience: int = Field(default=0, ge=0)
     keep_free_gb: float = Field(default=1.0, ge=0)
-    workers: int = Field(default=0, ge=0)
+    workers: int = Field(default=2, ge=0)
     seed: int = Field(default=0, ge=0)
 
 
