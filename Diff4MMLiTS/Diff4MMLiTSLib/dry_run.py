@@ -166,13 +166,13 @@ def as_text(plan: Plan) -> str:
     lines += ["", "network       weights     step  waiting    validation        time   checkpoint        GPU"]
     lines += [_row(network) for network in plan.networks]
     total = _duration(sum(network.seconds for network in plan.networks))
-    studies, cached = plan.cache_needed_bytes / 1e9, plan.cache_bytes / 1e9
+    prepared, cached = plan.cache_needed_bytes / 1e9, plan.cache_bytes / 1e9
     disk, free = plan.disk_needed_bytes / 1e9, plan.disk_free_bytes / 1e9
     lines += [
         "",
         f"Time      about {total} for the networks" + (BETWEEN if plan.target == TrainTarget.ALL else ""),
         f"Memory    {plan.host_bytes / 1e9:.1f} GB in this rehearsal, with {REHEARSED} studies at most",
-        f"Studies   about {studies:.2f} GB when prepared; the cache holds {cached:.2f} GB now",
+        f"Studies   about {prepared:.2f} GB when prepared; the cache holds {cached:.2f} GB now",
         f"Disk      {disk:.2f} GB for checkpoints and weights; {free:.1f} GB are free",
     ]
     return "\n".join(lines)

@@ -50,7 +50,8 @@ def _train(options: Namespace, progress: Progress) -> Path | None:
     kept = None if options.cache == NO_CACHE else cache
     trainer = Trainer(config, find_device(options.device), options.resume, kept)
     if options.dry_run:
-        return _rehearse(trainer, options, progress)
+        _rehearse(trainer, options, progress)
+        return None
     is_main = os.environ.get("RANK", "0") == "0"  # of the processes that accelerate launch started
     seen = progress if is_main else replace(progress, report=lambda _fraction, _stage, _message: None)
     model = train_recipe(trainer, options.out, folder=options.recipe.parent, progress=seen)
