@@ -47,7 +47,7 @@ from Diff4MMLiTSLib.core.tumor_mask import distance_mm
 from Diff4MMLiTSLib.nets.inpainter import Inpainter
 from Diff4MMLiTSLib.phantom.scanner import Preset
 from Diff4MMLiTSLib.stages.inpainting import NormalCTGenerator
-from Diff4MMLiTSLib.training.datasets import load_cohort
+from Diff4MMLiTSLib.training.cohorts import load_cohort
 
 FIRST_SEED = 1120
 """Seeds 1100-1199 are kept for benchmarks."""

@@ -18,6 +18,7 @@ import torch
 from .cohort import CohortResult, Job, StudyWork, Workers, check_apart, jobs_of, process_cohort
 from .core.config import InpaintConfig, RegisterConfig, SegmentConfig, SynthesizeConfig
 from .core.errors import InputError, MissingError
+from .core.files import FilesState, files_state
 from .core.images import read_mask
 from .core.progress import Progress
 from .core.study import (
@@ -271,21 +272,40 @@ def _with_inputs(study: RegisteredStudy, source: Study, folder: Path) -> Registe
     return replace(study, history=(*study.history[:-1], last))
 
 
-@lru_cache(maxsize=1)
 def _load_generator(folder: Path, device: str) -> NormalCTGenerator:
+    return _kept_generator(folder, device, files_state(folder))
+
+
+def _load_synthesizer(folder: Path, device: str) -> MultimodalCTSynthesizer:
+    return _kept_synthesizer(folder, device, files_state(folder))
+
+
+def _load_segmenter(folder: Path, device: str) -> MultimodalSegmenter:
+    return _kept_segmenter(folder, device, files_state(folder))
+
+
+def _load_liver_finder(source: LiverSource, device: str) -> LiverFinder | None:
+    return _kept_liver_finder(source, device, files_state(source.model) if source.model else ())
+
+
+# The state of the files is an argument of the caches below, so that a model that was trained anew is read anew.
+
+
+@lru_cache(maxsize=1)
+def _kept_generator(folder: Path, device: str, _state: FilesState) -> NormalCTGenerator:
     return NormalCTGenerator.load(folder, find_device(device))
 
 
 @lru_cache(maxsize=1)
-def _load_synthesizer(folder: Path, device: str) -> MultimodalCTSynthesizer:
+def _kept_synthesizer(folder: Path, device: str, _state: FilesState) -> MultimodalCTSynthesizer:
     return MultimodalCTSynthesizer.load(folder, find_device(device))
 
 
 @lru_cache(maxsize=1)
-def _load_liver_finder(source: LiverSource, device: str) -> LiverFinder | None:
-    return liver_finder(source, find_device(device))
+def _kept_segmenter(folder: Path, device: str, _state: FilesState) -> MultimodalSegmenter:
+    return MultimodalSegmenter.load(folder, find_device(device))
 
 
 @lru_cache(maxsize=1)
-def _load_segmenter(folder: Path, device: str) -> MultimodalSegmenter:
-    return MultimodalSegmenter.load(folder, find_device(device))
+def _kept_liver_finder(source: LiverSource, device: str, _state: FilesState) -> LiverFinder | None:
+    return liver_finder(source, find_device(device))

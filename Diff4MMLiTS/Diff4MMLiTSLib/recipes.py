@@ -1,19 +1,20 @@
-"""From a recipe and cohorts to models: one network, or all of them in the order of the method.
+"""From cohorts to models: how each of the four networks is trained.
 
-Everything of a run lies in its folder: ``recipe.json``, checkpoints, ``metrics.jsonl``, and at last ``model/``. A run
-that was cut short goes on with ``--resume``, wherever it stopped.
+Everything of a run lies in its folder: ``recipe.json``, checkpoints, ``metrics.jsonl``, and at last ``model/``.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from .cohort import raise_failures
 from .core.config import (
     AutoencoderNetwork,
     ModelCard,
@@ -22,22 +23,21 @@ from .core.config import (
     TrainConfig,
     TrainLoopConfig,
     TrainTarget,
-    build_config,
 )
-from .core.errors import InputError, MissingError
+from .core.errors import InputError
 from .core.files import exists_error, new_file
 from .core.intensity import Window
 from .core.progress import Progress
-from .core.study import RegisteredStudy
-from .core.study_io import find_studies, folders_by_id, read_normal, read_study
+from .core.study_io import folders_by_id
 from .nets.autoencoder import Autoencoder
-from .pipeline import RunOptions, inpaint_cohort, register_cohort, synthesize_cohort
 from .stages.inpainting import WINDOW
-from .training.checkpoint import load_model, save_model, software_versions
-from .training.datasets import WorkingStudy, data_hash, load_cohort, stack_on
+from .training.checkpoint import fill_network, load_model, network_config, save_model, software_versions
+from .training.cohorts import load_cohort, load_normal
+from .training.datasets import WorkingStudy, data_hash
 from .training.denoising import denoiser_task
 from .training.generative import autoencoder_task, inpainter_task
 from .training.pairs import TumorPair
+from .training.processes import join_processes, on_main_process
 from .training.segmenter_task import segmenter_task
 from .training.task import Task
 from .training.trainer import train
@@ -46,6 +46,11 @@ MODEL_FOLDER = "model"
 RECIPE_FILE = "recipe.json"
 COHORT_SETTINGS = ("cohorts", "validation", "normal", "normal_validation")
 """Settings of a recipe that hold paths of cohorts."""
+MAY_CHANGE = {
+    *("name", "intended_use", "learning_rate", "workers", "keep_free_gb"),
+    *("validate_every", "checkpoint_every", "keep_checkpoints", "patience"),
+}
+"""Settings that may differ when a run goes on; all others would mix two recipes."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +78,13 @@ class Trainer:
         config: The recipe.
         device: Where to compute.
         resume: Go on where a run stopped.
+        cache: Folder where prepared studies are kept for the next time; None keeps them in memory only.
     """
 
     config: TrainConfig
     device: torch.device
     resume: bool = False
+    cache: Path | None = None
 
     def inpainter(self, cohorts: Cohorts, run: Path, progress: Progress) -> Path:
         """Train the network of stage 2 and return its model folder."""
@@ -110,20 +117,20 @@ class Trainer:
         if (model := self._finished(run)) is not None:
             return model
         weights = load_model(autoencoder, ModelKind.AUTOENCODER)
-        network = Autoencoder(build_config(AutoencoderNetwork, weights.card.networks["autoencoder"]))
-        network.load_state_dict(dict(weights.networks["autoencoder"]))
+        network_settings = network_config(weights.card, "autoencoder", AutoencoderNetwork)
+        network = fill_network(Autoencoder(network_settings), weights, "autoencoder")
         spacing_mm, window = weights.card.spacing_mm, weights.card.window_hu
         studies, held_out = self._load(cohorts, spacing_mm, progress.part(0.0, 0.1), margin_mm=self.config.margin_mm)
         task = denoiser_task(
-            _pairs(studies, cohorts.normal),
-            _pairs(held_out, cohorts.normal_validation),
+            _pairs(studies, cohorts.normal, self.cache),
+            _pairs(held_out, cohorts.normal_validation, self.cache),
             config=config,
             autoencoder=network,
             window=Window(*window),
             device=self.device,
         )
         networks: dict[str, Settings] = {
-            "autoencoder": build_config(AutoencoderNetwork, weights.card.networks["autoencoder"]),
+            "autoencoder": network_settings,
             "denoiser": config.network,
         }
         kind = _Kind(
@@ -141,6 +148,19 @@ class Trainer:
         kind = _Kind(task.kind, config.spacing_mm, config.window_hu, {"segmenter": config.network})
         return self._train(task, config.loop, run, studies, kind, progress.part(0.1, 1.0))
 
+    def keep_recipe(self, run: Path) -> None:
+        """Write the recipe into a run folder.
+
+        Raises:
+            InputError: The run goes on and was begun with another recipe.
+        """
+        new = _shown_recipe(self.config)
+        file = run / RECIPE_FILE
+        if self.resume and file.is_file():
+            _check_same_recipe(json.loads(file.read_text(encoding="utf-8")), new)
+        with new_file(file, force=True) as partial:
+            partial.write_text(json.dumps(new, indent=2) + "\n", encoding="utf-8")
+
     def _finished(self, run: Path) -> Path | None:
         model = run / MODEL_FOLDER
         if not model.exists():
@@ -152,11 +172,20 @@ class Trainer:
     def _load(
         self, cohorts: Cohorts, spacing_mm: float, progress: Progress, *, margin_mm: float | None
     ) -> tuple[tuple[WorkingStudy, ...], tuple[WorkingStudy, ...]]:
+        processes = join_processes(self.device)
+        # One process fills the cache, the others read it.
+        with processes.main_process_first() if self.cache else nullcontext():
+            return self._load_all(cohorts, spacing_mm, progress, margin_mm)
+
+    def _load_all(
+        self, cohorts: Cohorts, spacing_mm: float, progress: Progress, margin_mm: float | None
+    ) -> tuple[tuple[WorkingStudy, ...], tuple[WorkingStudy, ...]]:
         training = load_cohort(
             cohorts.training,
             spacing_mm=spacing_mm,
             margin_mm=margin_mm,
             allow_model_masks=self.config.allow_model_masks,
+            cache=self.cache,
             progress=progress.part(0.0, 0.7),
         )
         validation = load_cohort(
@@ -165,6 +194,7 @@ class Trainer:
             margin_mm=margin_mm,
             training=False,
             allow_model_masks=self.config.allow_model_masks,
+            cache=self.cache,
             progress=progress.part(0.7, 1.0),
         )
         return training, validation
@@ -178,7 +208,7 @@ class Trainer:
         kind: _Kind,
         progress: Progress,
     ) -> Path:
-        _save_recipe(self.config, run)
+        on_main_process(self.device, lambda: self.keep_recipe(run))
         result = train(task, config=loop, run=run, resume=self.resume, device=self.device, progress=progress)
         synthetic = sum(study.synthetic for study in studies)
         card = ModelCard(
@@ -196,141 +226,8 @@ class Trainer:
             metrics=dict(result.metrics),
         )
         trained = {name: weights for name, weights in result.weights.items() if name in kind.networks}
-        save_model(run / MODEL_FOLDER, card, {**kind.frozen, **trained})
+        on_main_process(self.device, lambda: save_model(run / MODEL_FOLDER, card, {**kind.frozen, **trained}))
         return run / MODEL_FOLDER
-
-
-def train_recipe(
-    config: TrainConfig, run: Path, *, folder: Path, resume: bool, device: torch.device, progress: Progress
-) -> Path:
-    """Train what a recipe names.
-
-    Args:
-        config: The recipe.
-        run: Run folder.
-        folder: What the recipe's paths are relative to.
-        resume: Go on where the run stopped.
-        device: Where to compute.
-        progress: Reports every step.
-
-    Returns:
-        The model folder; for ``all`` that of the segmenter, with the other models beside it in the run folder.
-
-    Raises:
-        InputError: The run exists and ``resume`` is not given; cohorts that cannot be learned from.
-        MissingError: The autoencoder of a denoiser's recipe is missing.
-        CanceledError: The user asked to stop; a checkpoint was written.
-    """
-    if not config.cohorts:
-        raise InputError("The recipe names no cohorts", expected='cohorts = ["folder of study folders", …]')
-    trainer = Trainer(config, device, resume)
-    cohorts = Cohorts(
-        _folders(folder, config.cohorts),
-        _folders(folder, config.validation),
-        _folders(folder, config.normal),
-        _folders(folder, config.normal_validation),
-    )
-    match config.target:
-        case TrainTarget.INPAINTER:
-            return trainer.inpainter(cohorts, run, progress)
-        case TrainTarget.AUTOENCODER:
-            return trainer.autoencoder(cohorts, run, progress)
-        case TrainTarget.DENOISER:
-            return trainer.synthesizer(cohorts, _autoencoder_of(config, folder), run, progress)
-        case TrainTarget.SEGMENTER:
-            return trainer.segmenter(cohorts, run, progress)
-        case TrainTarget.ALL:
-            return train_all(trainer, cohorts, run, progress)
-
-
-def train_all(trainer: Trainer, cohorts: Cohorts, run: Path, progress: Progress) -> Path:
-    """Train the four networks in the order of the method, each on what the ones before it made.
-
-    Args:
-        trainer: The recipe.
-        cohorts: Labeled studies; those that are not registered are registered first.
-        run: Receives inpainter/, autoencoder/, synthesizer/ and segmenter/; and, numbered by cohort, registered-1/,
-            normal-1/ and synthetic-1/.
-        progress: Reports every step.
-
-    Returns:
-        The segmenter's model folder.
-
-    Raises:
-        InputError: Studies of the same id; or as ``train_recipe``.
-    """
-    folders_by_id((*cohorts.training, *cohorts.validation))  # said now, not after hours
-    registered = register_all(trainer, cohorts, run, progress.part(0.0, 0.05, "register"))
-    inpainter = trainer.inpainter(registered, run / "inpainter", progress.part(0.05, 0.25, "train inpainter"))
-    normal = inpaint_all(trainer, registered, inpainter, run, progress.part(0.25, 0.3, "inpaint"))
-    autoencoder = trainer.autoencoder(registered, run / "autoencoder", progress.part(0.3, 0.5, "train autoencoder"))
-    paired = Cohorts(registered.training, registered.validation, *normal)
-    part = progress.part(0.5, 0.7, "train denoiser")
-    synthesizer = trainer.synthesizer(paired, autoencoder, run / "synthesizer", part)
-    synthetic = synthesize_all(trainer, normal[0], synthesizer, run, progress.part(0.7, 0.75, "synthesize"))
-    both = Cohorts((*registered.training, *synthetic), registered.validation)
-    return trainer.segmenter(both, run / "segmenter", progress.part(0.75, 1.0, "train segmenter"))
-
-
-def register_all(trainer: Trainer, cohorts: Cohorts, run: Path, progress: Progress) -> Cohorts:
-    """Return the cohorts with every study registered, in folders of the run where that had to be done."""
-
-    def registered(sources: tuple[Path, ...], name: str, part: Progress) -> tuple[Path, ...]:
-        folders = []
-        for index, source in enumerate(sources):
-            if all(isinstance(read_study(folder), RegisteredStudy) for folder in find_studies(source)):
-                folders.append(source)
-                continue
-            out = run / f"{name}-{index + 1}"
-            piece = part.part(index / len(sources), (index + 1) / len(sources))
-            config = trainer.config.register_studies
-            raise_failures(register_cohort(source, out, config=config, options=options_of(trainer), progress=piece))
-            folders.append(out)
-        return tuple(folders)
-
-    training = registered(cohorts.training, "registered", progress.part(0.0, 0.8))
-    return Cohorts(training, registered(cohorts.validation, "registered-validation", progress.part(0.8, 1.0)))
-
-
-def inpaint_all(
-    trainer: Trainer, cohorts: Cohorts, inpainter: Path, run: Path, progress: Progress
-) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """Return folders of the run with the tumors of all studies removed: for training and for validation."""
-
-    def inpainted(sources: tuple[Path, ...], name: str, part: Progress) -> tuple[Path, ...]:
-        folders = tuple(run / f"{name}-{index + 1}" for index in range(len(sources)))
-        for index, (source, out) in enumerate(zip(sources, folders, strict=True)):
-            piece = part.part(index / len(sources), (index + 1) / len(sources))
-            config, options = trainer.config.inpaint, options_of(trainer)
-            raise_failures(inpaint_cohort(source, out, model=inpainter, config=config, options=options, progress=piece))
-        return folders
-
-    training = inpainted(cohorts.training, "normal", progress.part(0.0, 0.8))
-    return training, inpainted(cohorts.validation, "normal-validation", progress.part(0.8, 1.0))
-
-
-def synthesize_all(
-    trainer: Trainer, sources: Sequence[Path], synthesizer: Path, run: Path, progress: Progress
-) -> tuple[Path, ...]:
-    """Return folders of the run with synthetic pairs made from normal studies, one per cohort."""
-    folders = tuple(run / f"synthetic-{index + 1}" for index in range(len(sources)))
-    for index, (source, out) in enumerate(zip(sources, folders, strict=True)):
-        result = synthesize_cohort(
-            source,
-            out,
-            model=synthesizer,
-            pairs=trainer.config.pairs,
-            config=trainer.config.synthesize,
-            options=options_of(trainer),
-            progress=progress.part(index / len(sources), (index + 1) / len(sources)),
-        )
-        raise_failures(result)
-    return folders
-
-
-def options_of(trainer: Trainer) -> RunOptions:
-    """Return how stages are applied within a run."""
-    return RunOptions(device=str(trainer.device), seed=trainer.config.train_segmenter.loop.seed)
 
 
 @dataclass(frozen=True)
@@ -345,7 +242,9 @@ class _Kind:
     numbers: Mapping[str, float] = field(default_factory=dict)
 
 
-def _pairs(studies: Sequence[WorkingStudy], cohorts: Sequence[Path]) -> tuple[TumorPair, ...]:
+def _pairs(
+    studies: Sequence[WorkingStudy], cohorts: Sequence[Path], cache: Path | None = None
+) -> tuple[TumorPair, ...]:
     """Return each study that has tumors with its inpainted counterpart, on the study's working grid."""
     counterparts = folders_by_id(cohorts)
     pairs = []
@@ -358,32 +257,29 @@ def _pairs(studies: Sequence[WorkingStudy], cohorts: Sequence[Path]) -> tuple[Tu
                 expected="the study of the same id among the normal studies",
                 remedy='Make it with "diff4mmlits inpaint"',
             )
-        normal = read_normal(counterparts[study.study_id]).study
-        phases, presence = stack_on(normal, study.grid)
+        phases, presence = load_normal(counterparts[study.study_id], study.grid, cache=cache)
         without = replace(study, phases=phases, presence=presence, tumor=np.zeros_like(study.tumor))
         pairs.append(TumorPair(study, without))
     return tuple(pairs)
 
 
-def _autoencoder_of(config: TrainConfig, folder: Path) -> Path:
-    if not config.autoencoder:
-        raise MissingError(
-            "The recipe of a denoiser names no autoencoder",
-            expected="autoencoder = the folder of a trained autoencoder",
-            remedy='Train one first (target = "autoencoder")',
-        )
-    return folder / config.autoencoder
-
-
-def _folders(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
-    return tuple(folder / name for name in names)
-
-
-def _save_recipe(config: TrainConfig, run: Path) -> None:
+def _shown_recipe(config: TrainConfig) -> dict[str, Any]:  # Any: JSON of a configuration
     cohorts = {name: tuple(map(_shown, getattr(config, name))) for name in COHORT_SETTINGS}
     shown = config.model_copy(update={**cohorts, "autoencoder": _shown(config.autoencoder)})
-    with new_file(run / RECIPE_FILE, force=True) as partial:
-        partial.write_text(shown.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return shown.model_dump(mode="json")
+
+
+def _check_same_recipe(old: Mapping[str, Any], new: Mapping[str, Any], owner: str = "") -> None:  # Any: as above
+    """Refuse settings that would mix two recipes in one run; settings that an older version did not know are new."""
+    for key in sorted((old.keys() & new.keys()) - MAY_CHANGE):
+        if isinstance(new[key], dict) and isinstance(old[key], dict):
+            _check_same_recipe(old[key], new[key], f"{owner}{key}.")
+        elif old[key] != new[key]:
+            raise InputError(
+                f"The run was begun with {owner}{key} = {old[key]}, not {new[key]}",
+                expected="the recipe it was begun with",
+                remedy="Resume with the same recipe, or start a new run",
+            )
 
 
 def _shown(path: str) -> str:

@@ -28,6 +28,8 @@ from Diff4MMLiTSLib.nets.inpainter import Inpainter
 from Diff4MMLiTSLib.nets.segmenter import build_segmenter
 from Diff4MMLiTSLib.stages.inpainting import NormalCTGenerator
 from Diff4MMLiTSLib.stages.segmentation import MultimodalSegmenter
+from Diff4MMLiTSLib.training.checkpoint import save_model
+from Diff4MMLiTSLib.training.segmenter_task import NETWORK, fresh_segmenter
 from tiny_models import segmenter_card, segmenter_config
 
 
@@ -83,3 +85,13 @@ def test_a_tumor_free_study_passes_inpainting_with_its_own_history(a_study, tmp_
         tmp_path / "in", tmp_path / "out", model=tmp_path, config=config, options=options, progress=silent()
     )
     assert read_normal(tmp_path / "out" / "in").study.history == (registered,)
+
+
+def test_a_model_that_was_trained_anew_is_read_anew(tmp_path):
+    config = segmenter_config()
+    for seed in (0, 1):
+        network = fresh_segmenter(config.network, seed=seed)
+        save_model(tmp_path / "model", segmenter_card(config), {NETWORK: network.state_dict()}, force=True)
+        loaded = pipeline._load_segmenter(tmp_path / "model", "cpu")
+        assert all(map(torch.equal, network.parameters(), loaded.network.parameters()))
+        assert pipeline._load_segmenter(tmp_path / "model", "cpu") is loaded

@@ -11,9 +11,9 @@ import torch
 from Diff4MMLiTSLib import recipes
 from Diff4MMLiTSLib.core.config import TrainConfig
 from Diff4MMLiTSLib.core.errors import InputError
-from Diff4MMLiTSLib.core.progress import silent
 from Diff4MMLiTSLib.core.study import TUMOR_FREE, MaskSource, NormalStudy
 from Diff4MMLiTSLib.core.study_io import write_normal, write_study
+from Diff4MMLiTSLib.recipes import Trainer
 from Diff4MMLiTSLib.training.datasets import to_working_study
 
 
@@ -40,20 +40,18 @@ def test_two_normal_studies_of_one_id_are_refused(a_study, a_normal_folder, tmp_
         recipes._pairs([working], [a_normal_folder.parent, tmp_path / "other"])
 
 
-def test_cohorts_that_share_an_id_are_refused_before_anything_is_trained(a_study, tmp_path):
-    for cohort in ("a", "b"):
-        write_study(a_study, tmp_path / cohort / "case_1")
-    config = TrainConfig(cohorts=("a", "b"))
-    with pytest.raises(InputError, match="are both study"):
-        recipes.train_recipe(
-            config, tmp_path / "run", folder=tmp_path, resume=False, device=torch.device("cpu"), progress=silent()
-        )
-    assert not (tmp_path / "run").exists()
-
-
 def test_the_recipe_that_is_kept_names_no_absolute_path(tmp_path):
     config = TrainConfig(cohorts=(str(tmp_path / "jane" / "cohort"), "beside"), autoencoder=str(tmp_path / "model"))
-    recipes._save_recipe(config, tmp_path / "run")
+    Trainer(config, torch.device("cpu")).keep_recipe(tmp_path / "run")
     kept = (tmp_path / "run" / "recipe.json").read_text(encoding="utf-8")
     assert str(tmp_path) not in kept
     assert '"beside"' in kept
+
+
+def test_a_run_goes_on_only_with_the_recipe_it_was_begun_with(tmp_path):
+    config = TrainConfig(cohorts=("a",), pairs=2)
+    Trainer(config, torch.device("cpu")).keep_recipe(tmp_path)
+    renamed = config.model_copy(update={"name": "another name"})
+    Trainer(renamed, torch.device("cpu"), resume=True).keep_recipe(tmp_path)
+    with pytest.raises(InputError, match="begun with pairs = 2, not 3"):
+        Trainer(config.model_copy(update={"pairs": 3}), torch.device("cpu"), resume=True).keep_recipe(tmp_path)

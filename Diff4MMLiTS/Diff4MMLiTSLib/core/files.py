@@ -12,6 +12,8 @@ from secrets import token_hex
 
 from .errors import InputError
 
+FilesState = tuple[tuple[str, int, int, int], ...]
+"""Name, place, size and time of each file."""
 REFUSALS = (
     errno.EACCES,
     errno.EPERM,
@@ -85,6 +87,19 @@ def exists_error(path: Path) -> InputError:
         expected="a new name",
         remedy="Choose another output, or give --force to replace it",
     )
+
+
+def files_state(folder: Path) -> FilesState:
+    """Return what changes when a file of a folder is written anew; empty for a folder that is not there."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    stats = [(file.name, file.stat()) for file in files]
+    return tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
+def free_bytes(path: Path) -> int:
+    """Return the free space of the disk on which a file or folder lies, or would lie."""
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    return shutil.disk_usage(there).free
 
 
 @contextmanager

@@ -50,6 +50,10 @@ class Progress:
             CanceledError: The user asked to stop.
         """
         self.check()
+        self.show(fraction, message)
+
+    def show(self, fraction: float, message: str = "") -> None:
+        """Say that ``fraction`` of this piece is done, for a job that looks by itself whether to stop."""
         inside = min(1.0, max(0.0, fraction))
         self.report(self.begin + inside * (self.end - self.begin), self.stage, message)
 

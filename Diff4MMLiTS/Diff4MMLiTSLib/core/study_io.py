@@ -110,9 +110,19 @@ def read_study(folder: Path) -> Study:
         "history": history_of(record, folder / STUDY_FILE),
         "qa": qa_of(folder / QA_FILE),
     }
-    if record.get("registered") or len(volumes) == 1:
+    if is_registered(folder):
         return RegisteredStudy(**fields, transforms=_read_transforms(folder))
     return Study(**fields)
+
+
+def is_registered(folder: Path) -> bool:
+    """Return whether a study folder says that its study is registered, or names one phase only; no image is read.
+
+    Raises:
+        InputError: ``study.json`` cannot be read, or names no phase.
+    """
+    record = read_record(folder / STUDY_FILE, newest=FORMAT)
+    return bool(record.get("registered")) or len(_entries(record, folder)) == 1
 
 
 def phase_files(folder: Path) -> dict[Phase, Path]:

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .. import __version__
-from ..core.config import InpaintConfig, InpainterNetwork, ModelCard, ModelKind, build_config
-from ..core.errors import InputError, MissingError, OutOfMemoryError
+from ..core.config import InpaintConfig, InpainterNetwork, ModelCard, ModelKind
+from ..core.errors import InputError, OutOfMemoryError
 from ..core.grid import Grid, Volume, resample
 from ..core.intensity import Window
 from ..core.parenchyma import UNSCANNED_HU, missing_texture, parenchyma_voxels
@@ -29,7 +29,7 @@ from ..core.progress import Progress
 from ..core.study import TUMOR_FREE, HistoryEntry, Mask, MaskSource, NormalStudy, RegisteredStudy, rejected_phases
 from ..core.tumor_mask import cropped_grid, inpainting_mask
 from ..nets.inpainter import PHASE_COUNT, Inpainter
-from ..training.checkpoint import load_model
+from ..training.checkpoint import fill_network, load_model, network_config
 from ..training.datasets import downsample, working_grid
 from ..training.generative import parenchyma_levels
 from .inpainting_margin import margin_mm_of
@@ -77,15 +77,8 @@ class NormalCTGenerator:
             MissingError: No model there, one of another kind, or a damaged one.
         """
         weights = load_model(folder, ModelKind.INPAINTER, device)
-        network = Inpainter(build_config(InpainterNetwork, weights.card.networks[NETWORK]))
-        try:
-            network.load_state_dict(dict(weights.networks[NETWORK]))
-        except RuntimeError:
-            raise MissingError(
-                f"The weights of '{folder.name}' do not fit the network that its model.json describes",
-                remedy="Copy the model again, or train it again",
-            ) from None
-        return cls(network.to(device), weights.card, weights.hash)
+        network = Inpainter(network_config(weights.card, NETWORK, InpainterNetwork))
+        return cls(fill_network(network, weights, NETWORK).to(device), weights.card, weights.hash)
 
     def inpaint(
         self,

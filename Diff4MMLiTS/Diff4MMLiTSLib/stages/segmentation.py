@@ -11,15 +11,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from .. import __version__
-from ..core.config import ModelCard, ModelKind, SegmentConfig, SegmenterNetwork, build_config
-from ..core.errors import MissingError
+from ..core.config import ModelCard, ModelKind, SegmentConfig, SegmenterNetwork
 from ..core.grid import Grid, Volume, resample
 from ..core.intensity import Window
 from ..core.phases import Phase
 from ..core.progress import Progress, silent
 from ..core.study import HistoryEntry, Mask, MaskSource, RegisteredStudy, Segmentation
 from ..nets.segmenter import build_segmenter
-from ..training.checkpoint import load_model
+from ..training.checkpoint import fill_network, load_model, network_config
 from ..training.datasets import stack_on, working_grid
 from ..training.inference import masks_of, predict
 from ..training.segmenter_task import NETWORK
@@ -51,14 +50,7 @@ class MultimodalSegmenter:
         """
         weights = load_model(folder, ModelKind.SEGMENTER, device)
         network = build_segmenter(_network_config(weights.card))
-        try:
-            network.load_state_dict(dict(weights.networks[NETWORK]))
-        except RuntimeError:
-            raise MissingError(
-                f"The weights of '{folder.name}' do not fit the network that its model.json describes",
-                remedy="Copy the model again, or train it again",
-            ) from None
-        return cls(network.to(device), weights.card, weights.hash)
+        return cls(fill_network(network, weights, NETWORK).to(device), weights.card, weights.hash)
 
     def segment(self, study: RegisteredStudy, *, config: SegmentConfig, progress: Progress) -> Segmentation:
         """Find liver and tumor of a study; phases that are missing or were rejected by registration are not needed.
@@ -124,7 +116,7 @@ class MultimodalSegmenter:
 
 
 def _network_config(card: ModelCard) -> SegmenterNetwork:
-    return build_config(SegmenterNetwork, card.networks[NETWORK])
+    return network_config(card, NETWORK, SegmenterNetwork)
 
 
 def _brought_back(values: NDArray[np.float32], grid: Grid, target: Grid) -> NDArray[np.float32]:

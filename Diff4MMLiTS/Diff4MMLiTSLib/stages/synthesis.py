@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from .. import __version__
 from ..core.config import AutoencoderNetwork, DenoiserNetwork, ModelCard, ModelKind, SynthesizeConfig, build_config
-from ..core.errors import InputError, MissingError, OutOfMemoryError
+from ..core.errors import InputError, OutOfMemoryError
 from ..core.grid import Grid, Volume, resample
 from ..core.intensity import Window
 from ..core.parenchyma import large_vessels
@@ -31,7 +30,7 @@ from ..core.tumor_mask import TumorShape, box_around, cropped_grid, distance_mm,
 from ..nets.autoencoder import Autoencoder
 from ..nets.denoiser import PHASE_COUNT, Denoiser, denoiser_condition, soft_occupancy
 from ..nets.diffusion import sample
-from ..training.checkpoint import load_model
+from ..training.checkpoint import fill_network, load_model, network_config
 from ..training.datasets import downsample, working_grid
 from ..training.denoising import one_hot
 from .synthesis_qa import check_pair
@@ -74,19 +73,11 @@ class MultimodalCTSynthesizer:
             MissingError: No model there, one of another kind, or a damaged one.
         """
         weights = load_model(folder, ModelKind.SYNTHESIZER, device)
-        configs = weights.card.networks
-        autoencoder = Autoencoder(build_config(AutoencoderNetwork, configs[AUTOENCODER]))
-        denoiser = Denoiser(build_config(DenoiserNetwork, configs[DENOISER]), autoencoder.latent_channels)
-        networks: dict[str, nn.Module] = {AUTOENCODER: autoencoder, DENOISER: denoiser}
-        try:
-            for name, network in networks.items():
-                network.load_state_dict(dict(weights.networks[name]))
-                network.to(device)
-        except RuntimeError:
-            raise MissingError(
-                f"The weights of '{folder.name}' do not fit the networks that its model.json describes",
-                remedy="Copy the model again, or train it again",
-            ) from None
+        autoencoder = Autoencoder(network_config(weights.card, AUTOENCODER, AutoencoderNetwork))
+        config = network_config(weights.card, DENOISER, DenoiserNetwork)
+        denoiser = Denoiser(config, autoencoder.latent_channels)
+        for name, network in ((AUTOENCODER, autoencoder), (DENOISER, denoiser)):
+            fill_network(network, weights, name).to(device)
         return cls(autoencoder, denoiser, weights.card, weights.hash)
 
     def synthesize(

@@ -39,10 +39,13 @@ def _prepared(sample: Callable[[int], Item], indices: Iterable[int], workers: in
         yield from map(sample, indices)
         return
     pending: deque[Future[Item]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         for index in indices:
             pending.append(pool.submit(sample, index))
             if len(pending) > 2 * workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+    finally:  # also when the training stops: nobody waits for items that nobody wants
+        pool.shutdown(cancel_futures=True)

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import nn
 
 from .. import __version__
-from ..core.config import ModelCard, ModelKind, build_config
+from ..core.config import ModelCard, ModelKind, SettingsT, build_config
 from ..core.errors import InputError, MissingError
 from ..core.files import new_file, new_folder
 
@@ -27,6 +28,7 @@ CARD_FILE = "model.json"
 CHECKPOINT_FOLDER = "checkpoints"
 BEST_FILE = "best.safetensors"
 
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
 Weights = Mapping[str, torch.Tensor]
 """A network's state dict."""
 
@@ -117,6 +119,48 @@ def load_model(folder: Path, kind: ModelKind, device: torch.device | str = "cpu"
         )
     networks = {name: _load_network(folder, name, device) for name in card.networks}
     return LoadedWeights(card, networks, model_hash(folder))
+
+
+def network_config(card: ModelCard, name: str, kind: type[SettingsT]) -> SettingsT:
+    """Return the configuration of a network of a model.
+
+    Args:
+        card: The model's card.
+        name: Of the network.
+        kind: Class of its configuration.
+
+    Raises:
+        MissingError: The card names no such network, or its configuration is not one.
+    """
+    if name not in card.networks:
+        raise MissingError(
+            f"The model '{card.name}' has no network '{name}', but {', '.join(sorted(card.networks)) or 'none at all'}",
+            expected=f"a model of kind {card.kind} as the command train writes it",
+            remedy="Copy the model again, or train it again",
+        )
+    try:
+        return build_config(kind, card.networks[name])
+    except InputError as error:
+        raise MissingError(
+            f"The configuration of the network '{name}' in the model '{card.name}' cannot be used: {error}",
+            remedy="Use the version of this software that made the model, or train it again",
+        ) from None
+
+
+def fill_network(network: NetworkT, weights: LoadedWeights, name: str) -> NetworkT:
+    """Return a network with the weights of a model.
+
+    Raises:
+        MissingError: They do not fit.
+    """
+    try:
+        network.load_state_dict(dict(weights.networks[name]))
+    except RuntimeError:
+        raise MissingError(
+            f"The weights of '{weights.card.name}' do not fit the network '{name}' that its model.json describes",
+            remedy="Copy the model again, or train it again",
+        ) from None
+    return network
 
 
 def model_hash(folder: Path) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +14,7 @@ from scipy import ndimage
 from ..core.errors import InputError
 from ..core.grid import Grid, Volume, resample
 from ..core.phases import ALL_PHASES, Phase
-from ..core.progress import Progress
 from ..core.study import Mask, MaskSource, RegisteredStudy, Verdict, rejected_phases, source_study_of
-from ..core.study_io import find_studies, read_registered
-
-log = logging.getLogger(__name__)
 
 AIR_HU = -1000.0
 """Value outside the scanned field."""
@@ -74,43 +68,23 @@ class WorkingStudy:
         return np.flatnonzero(self.liver)
 
 
-def load_cohort(
-    paths: Sequence[Path],
-    *,
-    spacing_mm: float,
-    margin_mm: float | None,
-    progress: Progress,
-    training: bool = True,
-    allow_model_masks: bool = False,
-) -> tuple[WorkingStudy, ...]:
-    """Read registered studies with liver and tumor labels for training or validation.
+@dataclass(frozen=True)
+class Standing:
+    """What of a labeled study decides whether it may be learned from.
 
     Args:
-        paths: Study folders and cohorts.
-        spacing_mm: Spacing of the working grid, isotropic.
-        margin_mm: How much around the liver is kept; None keeps everything.
-        progress: Reports per study.
-        training: Whether networks learn from the studies; phantoms with held-out seeds are then refused.
-        allow_model_masks: Whether masks drawn by a model may be learned from.
-
-    Raises:
-        InputError: No study, one that is not registered or not labeled, or labels or seeds that must not be used.
-        CanceledError: The user asked to stop.
+        study_id: Its name.
+        model_masks: Whether a model drew one of its masks.
+        phantom_seed: The highest seed of the phantoms it was made from, None for none.
     """
-    folders = [folder for path in paths for folder in find_studies(path)]
-    studies = []
-    for index, folder in enumerate(folders):
-        progress.update(index / len(folders), f"reading {folder.name}")
-        study = check_usable(read_registered(folder), training=training, allow_model_masks=allow_model_masks)
-        if _is_rejected_pair(study):
-            log.warning("%s is left out: its own check rejected it", folder.name)
-            continue
-        studies.append(to_working_study(study, spacing_mm=spacing_mm, margin_mm=margin_mm))
-    progress.update(1.0, f"{len(studies)} studies")
-    return tuple(studies)
+
+    study_id: str
+    model_masks: bool
+    phantom_seed: int | None
 
 
-def _is_rejected_pair(study: RegisteredStudy) -> bool:
+def is_rejected_pair(study: RegisteredStudy) -> bool:
+    """Return whether a synthetic study was found bad by the check of its own making."""
     qa = study.qa.get("synthesize")
     return qa is not None and qa.verdict is Verdict.REJECT
 
@@ -121,27 +95,45 @@ def check_usable(study: RegisteredStudy, *, training: bool, allow_model_masks: b
     Raises:
         InputError: Liver or tumor unknown, masks drawn by a model, or a held-out phantom.
     """
-    name = f"Study '{study.study_id}'"
     if study.liver is None or study.tumor is None:
         unknown = "liver" if study.liver is None else "tumor"
         raise InputError(
-            f"{name} has no {unknown} mask",
+            f"Study '{study.study_id}' has no {unknown} mask",
             expected='both masks, or "tumor": null for a study declared free of tumor',
         )
+    check_allowed(standing_of(study), training=training, allow_model_masks=allow_model_masks)
+    return study
+
+
+def standing_of(study: RegisteredStudy) -> Standing:
+    """Return what decides whether a study may be learned from."""
     masks = [mask for mask in (study.liver, study.tumor) if isinstance(mask, Mask)]
-    if not allow_model_masks and any(mask.source is MaskSource.MODEL for mask in masks):
+    seeds = [entry.seed for entry in study.history if entry.stage == "phantom" and entry.seed is not None]
+    return Standing(
+        study.study_id,
+        model_masks=any(mask.source is MaskSource.MODEL for mask in masks),
+        phantom_seed=max(seeds, default=None),
+    )
+
+
+def check_allowed(standing: Standing, *, training: bool, allow_model_masks: bool) -> None:
+    """Refuse masks drawn by a model and held-out phantoms.
+
+    Raises:
+        InputError: As ``check_usable``, whose labels are there.
+    """
+    name, seed = f"Study '{standing.study_id}'", standing.phantom_seed
+    if standing.model_masks and not allow_model_masks:
         raise InputError(
             f"{name} has a mask drawn by a model",
             expected="masks drawn by people, or of phantoms and synthetic tumors",
             remedy="Correct the mask by hand, or allow masks of models (allow_model_masks)",
         )
-    seeds = [entry.seed for entry in study.history if entry.stage == "phantom" and entry.seed is not None]
-    if training and any(seed >= FIRST_HELD_OUT_SEED for seed in seeds):
+    if training and seed is not None and seed >= FIRST_HELD_OUT_SEED:
         raise InputError(
-            f"{name} is a phantom of seed {max(seeds)}, held out for validation",
+            f"{name} is a phantom of seed {seed}, held out for validation",
             expected=f"phantom seeds below {FIRST_HELD_OUT_SEED} for training",
         )
-    return study
 
 
 def to_working_study(study: RegisteredStudy, *, spacing_mm: float, margin_mm: float | None) -> WorkingStudy:

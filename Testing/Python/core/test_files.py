@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from Diff4MMLiTSLib.core.errors import InputError
-from Diff4MMLiTSLib.core.files import new_file, new_folder
+from Diff4MMLiTSLib.core.files import files_state, free_bytes, new_file, new_folder
 
 
 def test_a_folder_has_its_name_only_when_it_is_complete(tmp_path):
@@ -88,3 +88,17 @@ def test_a_new_folder_is_as_private_as_the_user_asked_for(tmp_path):
     finally:
         os.umask(before)
     assert (tmp_path / "f").stat().st_mode & 0o077 == 0
+
+
+def test_the_state_of_a_folder_changes_when_a_file_is_written_anew(tmp_path):
+    assert files_state(tmp_path / "absent") == ()
+    for content in ("one", "two"):
+        before = files_state(tmp_path)
+        with new_file(tmp_path / "model.json", force=True) as partial:
+            partial.write_text(content)
+        assert files_state(tmp_path) != before
+    assert files_state(tmp_path) == files_state(tmp_path)
+
+
+def test_the_free_space_of_a_folder_is_told_before_it_is_made(tmp_path):
+    assert free_bytes(tmp_path / "not" / "there yet") == pytest.approx(free_bytes(tmp_path), rel=0.2)

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from Diff4MMLiTSLib.core.config import ModelCard, ModelKind
+from Diff4MMLiTSLib.core.config import DenoiserNetwork, ModelCard, ModelKind, SegmenterNetwork
 from Diff4MMLiTSLib.core.errors import InputError, MissingError
 from Diff4MMLiTSLib.training.checkpoint import (
     load_card,
     load_checkpoint,
     load_model,
     model_hash,
+    network_config,
     save_checkpoint,
     save_model,
 )
@@ -147,3 +148,16 @@ def test_a_full_disk_leaves_no_half_written_model(card: ModelCard, tmp_path: Pat
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "failed"
     assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_card_without_the_network_that_is_needed_is_a_missing_error(a_model: Path) -> None:
+    card = load_card(a_model)
+    with pytest.raises(MissingError, match=r"no network 'denoiser', but segmenter.*train") as error:
+        network_config(card, "denoiser", DenoiserNetwork)
+    assert error.value.exit_code == 3
+
+
+def test_a_network_configuration_of_another_version_is_a_missing_error(card: ModelCard) -> None:
+    other = card.model_copy(update={"networks": {"segmenter": {"channels": [8, 16, 32], "depth": 7}}})
+    with pytest.raises(MissingError, match=r"Unknown setting 'depth'"):
+        network_config(other, "segmenter", SegmenterNetwork)

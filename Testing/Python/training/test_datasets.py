@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ import pytest
 from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.core.grid import Grid, Volume, resample
 from Diff4MMLiTSLib.core.phases import Phase
-from Diff4MMLiTSLib.core.progress import silent
 from Diff4MMLiTSLib.core.study import (
     TUMOR_FREE,
     HistoryEntry,
@@ -18,27 +16,15 @@ from Diff4MMLiTSLib.core.study import (
     PhaseQA,
     RegisteredStudy,
     StageQA,
-    Study,
     Verdict,
 )
-from Diff4MMLiTSLib.core.study_io import write_study
 from Diff4MMLiTSLib.training.datasets import (
-    WorkingStudy,
     check_usable,
     data_hash,
     downsample,
-    load_cohort,
     to_working_study,
     working_grid,
 )
-
-
-def load(folder: Path, **options: bool) -> tuple[WorkingStudy, ...]:
-    return load_cohort([folder], spacing_mm=3.0, margin_mm=None, progress=silent(), **options)
-
-
-def phantom(study: RegisteredStudy, seed: int) -> RegisteredStudy:
-    return replace(study, history=(HistoryEntry("phantom", "1", seed=seed), HistoryEntry("register", "1")))
 
 
 def test_the_working_grid_is_upright_and_covers_every_voxel(a_grid: Grid) -> None:
@@ -99,26 +85,6 @@ def test_downsampling_averages_noise_instead_of_picking_it() -> None:
     assert downsample(noise, coarse).array.std() < 0.5 * resample(noise, coarse).array.std()
 
 
-def test_a_cohort_is_read_from_study_folders(a_study: RegisteredStudy, tmp_path: Path) -> None:
-    for name in ("b", "a"):
-        write_study(replace(a_study, study_id=name), tmp_path / name)
-    assert [study.study_id for study in load(tmp_path)] == ["a", "b"]
-
-
-@pytest.mark.parametrize(
-    ("seed", "training", "refused"), [(999, True, False), (1000, True, True), (1000, False, False)]
-)
-def test_held_out_phantoms_are_refused_as_training_data(
-    a_study: RegisteredStudy, tmp_path: Path, seed: int, training: bool, refused: bool
-) -> None:
-    write_study(phantom(a_study, seed), tmp_path / "study")
-    if refused:
-        with pytest.raises(InputError, match=f"seed {seed}"):
-            load(tmp_path, training=training)
-    else:
-        assert len(load(tmp_path, training=training)) == 1
-
-
 def test_masks_of_a_model_are_refused_unless_allowed(a_study: RegisteredStudy) -> None:
     assert a_study.liver is not None
     drawn = replace(a_study, liver=Mask(a_study.liver.volume, MaskSource.MODEL))
@@ -132,12 +98,6 @@ def test_a_study_whose_tumors_are_unknown_is_refused_but_a_tumor_free_one_is_not
         check_usable(replace(a_study, tumor=None), training=True)
     free = check_usable(replace(a_study, tumor=TUMOR_FREE), training=True)
     assert not to_working_study(free, spacing_mm=3.0, margin_mm=None).tumor.any()
-
-
-def test_an_unregistered_study_is_refused(a_study: RegisteredStudy, tmp_path: Path) -> None:
-    write_study(Study("raw", a_study.phases, Phase.PVP, liver=a_study.liver, tumor=TUMOR_FREE), tmp_path / "raw")
-    with pytest.raises(InputError, match="not registered"):
-        load(tmp_path)
 
 
 def test_the_data_hash_depends_on_the_voxels_but_not_on_the_order(a_study: RegisteredStudy) -> None:

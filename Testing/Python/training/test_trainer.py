@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from torch import nn
 from Diff4MMLiTSLib.core.config import ModelKind, TrainLoopConfig
 from Diff4MMLiTSLib.core.errors import CanceledError, InputError
 from Diff4MMLiTSLib.core.progress import Progress, silent
+from Diff4MMLiTSLib.training import run_state
 from Diff4MMLiTSLib.training.checkpoint import load_checkpoint
 from Diff4MMLiTSLib.training.event_file import png_of
 from Diff4MMLiTSLib.training.task import Batch, Item, Player, Task
-from Diff4MMLiTSLib.training.trainer import TrainResult, learning_rate_factor, train
+from Diff4MMLiTSLib.training.trainer import TrainResult, train
 
 CONFIG = TrainLoopConfig(steps=12, batch_size=2, accumulation=2, validate_every=4, checkpoint_every=5, ema_decay=0.8)
 
@@ -98,7 +100,7 @@ def test_a_run_resumed_in_a_new_process_equals_an_uninterrupted_one_bit_for_bit(
 
 
 def test_the_result_does_not_depend_on_the_workers(tmp_path: Path) -> None:
-    run(a_task(), tmp_path / "none")
+    run(a_task(), tmp_path / "none", CONFIG.model_copy(update={"workers": 0}))
     run(a_task(), tmp_path / "three", CONFIG.model_copy(update={"workers": 3}))
     assert flat(load_checkpoint(tmp_path / "none")["networks"]) == flat(load_checkpoint(tmp_path / "three")["networks"])
 
@@ -184,14 +186,32 @@ def test_accumulated_items_count_like_one_large_batch(tmp_path: Path) -> None:
     assert torch.allclose(plain_weight(tmp_path / "one"), plain_weight(tmp_path / "four"), atol=1e-6)
 
 
+def last_line(folder: Path) -> dict[str, float]:
+    return json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])
+
+
+TWO_PROCESSES = """
+import os, sys
+from test_trainer import *
+folder = Path(sys.argv[1])
+run_plain(folder, batch_size=2)
+task = a_task()
+run(task, folder.parent / "gan")
+torch.save({name: network.state_dict() for name, network in task.networks.items()}, sys.argv[1] + os.environ["RANK"])
+"""
+
+
 def test_two_processes_that_share_a_batch_learn_what_one_learns_from_it(tmp_path: Path) -> None:
     run_plain(tmp_path / "one", batch_size=4)
     script = tmp_path / "two.py"
-    script.write_text("import sys; from test_trainer import *; run_plain(Path(sys.argv[1]), batch_size=2)")
+    script.write_text(TWO_PROCESSES)
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
     subprocess.run([*launch, str(script), str(tmp_path / "two")], env=environment, check=True, capture_output=True)
     assert torch.allclose(plain_weight(tmp_path / "one"), plain_weight(tmp_path / "two"), atol=1e-6)
+    assert last_line(tmp_path / "two")["only/loss"] == pytest.approx(last_line(tmp_path / "one")["only/loss"], rel=1e-5)
+    first, second = (flat(torch.load(tmp_path / f"two{rank}")) for rank in (0, 1))
+    assert first == second  # statistics of normalization included, which no gradient moves
 
 
 def test_the_log_has_each_step_once_after_resuming(tmp_path: Path) -> None:
@@ -200,15 +220,6 @@ def test_the_log_has_each_step_once_after_resuming(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [4, 8, 10, 12]
     assert {"generator/loss", "judge/loss", "validation/score"} <= set(lines[-1])
-
-
-def test_the_learning_rate_rises_and_falls() -> None:
-    config = TrainLoopConfig(steps=100, warmup_fraction=0.1)
-    factors = [learning_rate_factor(step, config) for step in range(100)]
-    assert factors[0] == 0.1
-    assert max(factors) == factors[9] == 1.0
-    assert factors[9:] == sorted(factors[9:], reverse=True)
-    assert factors[-1] < 0.01
 
 
 def test_a_network_that_no_player_trains_stays_in_evaluation_mode(tmp_path: Path) -> None:
@@ -227,3 +238,25 @@ def test_numbers_and_pictures_are_written_for_tensorboard(tmp_path: Path) -> Non
     content = events.read_bytes()
     assert content.count(b"validation/score") >= 1
     assert content.count(png_of(picture)) == content.count(b"validation/score")
+
+
+def test_a_run_that_would_fill_the_disk_is_refused_before_it_begins(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"GB are free.*keep_free_gb"):
+        run(a_task(), tmp_path / "run", CONFIG.model_copy(update={"keep_free_gb": 1e9}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_disk_that_fills_up_ends_the_run_with_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = iter([10**12, 10**12, 10**6])  # at the refusal, at step 0, at step 10
+    monkeypatch.setattr(run_state, "free_bytes", lambda _folder: next(free))
+    with pytest.raises(InputError, match=r"nearly full: stopped after step 10.*--resume"):
+        run(a_task(), tmp_path)
+    assert load_checkpoint(tmp_path)["step"] == 10
+
+
+def test_the_log_says_how_long_steps_wait_for_their_data(tmp_path: Path) -> None:
+    slow = replace(a_task(), sample=lambda index: (time.sleep(0.02), a_task().sample(index))[1])
+    run(slow, tmp_path, CONFIG.model_copy(update={"steps": 2, "workers": 0}))
+    line = last_line(tmp_path)
+    assert line["seconds_per_step"] > 4 * 0.02
+    assert 0.3 < line["data_wait_fraction"] < 1

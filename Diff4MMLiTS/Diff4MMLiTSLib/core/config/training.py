@@ -32,7 +32,9 @@ class TrainLoopConfig(Settings):
         checkpoint_every: Steps between checkpoints; 0 writes one at the end only.
         keep_checkpoints: How many checkpoints stay; the best weights stay besides.
         patience: Validations without a better score after which training ends; 0 never ends it.
-        workers: Processes that prepare items; 0 prepares them in the loop. The result does not depend on it.
+        keep_free_gb: Disk space (10^9 bytes) that stays free: a run that would need it is refused, and one that
+            comes near ends with a checkpoint.
+        workers: Threads that prepare items ahead; 0 prepares them in the loop. The result does not depend on it.
     """
 
     steps: int = Field(default=50_000, ge=1)
@@ -47,7 +49,8 @@ class TrainLoopConfig(Settings):
     checkpoint_every: int = Field(default=1000, ge=0)
     keep_checkpoints: int = Field(default=2, ge=1)
     patience: int = Field(default=0, ge=0)
-    workers: int = Field(default=0, ge=0)
+    keep_free_gb: float = Field(default=1.0, ge=0)
+    workers: int = Field(default=2, ge=0)
     seed: int = Field(default=0, ge=0)
 
 
