@@ -8,7 +8,15 @@ from torch import nn
 from Diff4MMLiTSLib.core.config import SegmentConfig
 from Diff4MMLiTSLib.core.errors import CanceledError
 from Diff4MMLiTSLib.core.progress import Progress, silent
-from Diff4MMLiTSLib.training.inference import largest_component, masks_of, predict, without_small_components
+from Diff4MMLiTSLib.training.inference import (
+    as_bytes,
+    entropy,
+    largest_component,
+    masks_of,
+    predict,
+    probabilities,
+    without_small_components,
+)
 
 
 class Threshold(nn.Module):
@@ -73,3 +81,30 @@ def test_an_empty_mask_stays_empty() -> None:
     empty = np.zeros((4, 4, 4), dtype=bool)
     assert not largest_component(empty).any()
     assert not without_small_components(empty, minimum_voxels=1).any()
+
+
+class Lopsided(nn.Module):
+    """Calls the first half of every window along x tumor, whatever it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(20.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tumor = torch.full_like(x[:, :1], -1.0)
+        tumor[..., : x.shape[-1] // 2] = 1.0
+        return torch.cat((torch.full_like(tumor, -40), torch.zeros_like(tumor), self.scale * tumor), dim=1)
+
+
+def test_the_result_is_the_mean_over_the_flips() -> None:
+    windows, presence = np.zeros((1, 4, 4, 4, 4), np.float32), np.ones(4, np.float32)
+    plain, flipped = (probabilities(Lopsided(), windows, presence, flips=flips) for flips in ((), ("x",)))
+    assert np.allclose(plain[0, 1, 0, 0], [1, 1, 0, 0], atol=1e-3)
+    assert np.allclose(flipped[0, 1], 0.5, atol=1e-3)
+
+
+def test_the_network_is_surest_where_one_class_is_all() -> None:
+    organ, tumor = np.array([0.0, 1.0, 1.0, 2 / 3], np.float32), np.array([0.0, 0.0, 0.5, 1 / 3], np.float32)
+    unsure = entropy(organ, tumor)
+    assert np.allclose(unsure, [0, 0, np.log(2) / np.log(3), 1], atol=1e-4)
+    assert as_bytes(unsure).tolist() == [0, 0, 161, 255]
