@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from . import data, machine, stages, training
+from . import data, machine, serving, stages, training
 from .command import Command
 
-COMMANDS: tuple[Command, ...] = (*machine.COMMANDS, *data.COMMANDS, *stages.COMMANDS, *training.COMMANDS)
+COMMANDS: tuple[Command, ...] = tuple(
+    command for group in (machine, data, stages, serving, training) for command in group.COMMANDS
+)
 """In the order of ``--help``."""
 
 __all__ = ["COMMANDS", "Command"]
