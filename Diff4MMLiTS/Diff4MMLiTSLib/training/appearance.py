@@ -68,7 +68,8 @@ def _varied(
         phase = phase + np.float32(rng.normal(0.0, augmentation.liver_hu)) * liver
     if augmentation.blur_mm > 0:
         along, across = rng.uniform(0.0, augmentation.blur_mm, 2) / spacing_mm
-        phase = ndimage.gaussian_filter(phase, (along, across / 2, across / 2), truncate=2.5)
+        sigmas = (along, across / 2, across / 2)
+        phase = np.asarray(ndimage.gaussian_filter(phase, sigmas, truncate=2.5), dtype=np.float32)
     return phase
 
 

@@ -12,11 +12,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
-from ..core.config import SegmentConfig
 from ..core.metrics import bounding_box
-from ..core.progress import Progress
 from ..nets.segmenter import LIVER, TUMOR, segmenter_input
-from .windows import run_windows
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
@@ -24,46 +21,6 @@ Axis = Literal["x", "y", "z"]
 
 PROBABLE = 0.5
 TENSOR_AXIS: dict[Axis, int] = {"z": 2, "y": 3, "x": 4}
-
-
-def predict(
-    network: nn.Module,
-    images: FloatArray,
-    presence: FloatArray,
-    *,
-    patch: tuple[int, int, int],
-    config: SegmentConfig,
-    progress: Progress,
-    where: BoolArray | None = None,
-) -> tuple[FloatArray, FloatArray]:
-    """Run the network over a volume in overlapping windows, weighted by a Gaussian.
-
-    Args:
-        network: In evaluation mode; the computation runs on its device, on a GPU in half precision.
-        images: Normalized phases (P, Z, Y, X).
-        presence: (P,), 0 or 1.
-        patch: Size of the windows (Z, Y, X).
-        config: Overlap, windows per forward pass, flips.
-        progress: Reports per window.
-        where: Voxels (Z, Y, X) that matter; None means all.
-
-    Returns:
-        Probability of liver or tumor, and of tumor: each (Z, Y, X), float32; 0 far from what matters.
-
-    Raises:
-        OutOfMemoryError: The device's memory is too small.
-        CanceledError: The user asked to stop.
-    """
-    organ, tumor = run_windows(
-        lambda windows: probabilities(network, windows, presence, flips=config.flips),
-        images,
-        patch,
-        overlap=config.overlap,
-        at_once=config.windows_at_once,
-        progress=progress,
-        where=where,
-    )
-    return organ, tumor
 
 
 def probabilities(
@@ -77,7 +34,7 @@ def probabilities(
     """Run the network once over windows, and once more for each axis along which they are flipped.
 
     Args:
-        network: In evaluation mode.
+        network: In evaluation mode; the computation runs on its device, on a GPU in half precision.
         windows: Normalized phases (N, P, Z, Y, X).
         presence: (P,), 0 or 1.
         guidance: Clicks (N, 2, Z, Y, X); None means none.
@@ -136,7 +93,7 @@ def entropy(organ: FloatArray, tumor: FloatArray) -> FloatArray:
     for part in (1.0 - organ, organ - tumor, tumor):
         kept = np.clip(part, 1e-7, 1.0)
         total -= kept * np.log(kept)
-    return np.clip(total / np.float32(np.log(3.0)), 0.0, 1.0)
+    return np.asarray(np.clip(total / np.float32(np.log(3.0)), 0.0, 1.0))
 
 
 def as_bytes(values: FloatArray) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
@@ -17,7 +18,8 @@ from ..core.grid import Grid, Volume, resample
 from ..core.intensity import Window
 from ..core.progress import Progress
 from .datasets import working_grid
-from .inference import PROBABLE, FloatArray, largest_component, predict
+from .inference import PROBABLE, FloatArray, largest_component, probabilities
+from .windows import run_windows
 
 SEARCH_OVERLAP = 0.25
 """The liver is large, and its place is all that the search must tell."""
@@ -94,9 +96,9 @@ def look(
         box = _surroundings(region, box)
         near = np.asarray(resample(region, box, linear=False).array) > 0
         progress = progress.part(0.2, 1.0)
-    phases, presence = stack(box)
-    images = sight.window.normalize(phases)
-    organ, tumor = predict(network, images, presence, patch=sight.patch, config=config, progress=progress, where=near)
+    images, presence = _seen(stack, box, sight)
+    forward = partial(probabilities, network, presence=presence, flips=config.flips)
+    organ, tumor = run_windows(forward, images, sight.patch, config=config, progress=progress, where=near)
     if near is not None:
         organ, tumor = organ * near, tumor * near
     return Found(organ, tumor, box)
@@ -108,15 +110,20 @@ def _search(
     """Return the liver and its margin, found at low resolution: 0 and 1 on a coarse grid; None when there is none."""
     spacing_mm = sight.spacing_mm * sight.coarse_factor
     coarse = working_grid(grid, spacing_mm)
-    phases, presence = stack(coarse)
+    images, presence = _seen(stack, coarse, sight)
     work = config.model_copy(update={"overlap": min(config.overlap, SEARCH_OVERLAP)})
-    images = sight.window.normalize(phases)
-    organ, _ = predict(network, images, presence, patch=sight.patch, config=work, progress=progress)
+    forward = partial(probabilities, network, presence=presence)
+    organ, _ = run_windows(forward, images, sight.patch, config=work, progress=progress)
     liver = largest_component(organ > PROBABLE)
     if not liver.any():
         return None
     distance_mm = spacing_mm * ndimage.distance_transform_edt(~liver)
     return Volume((distance_mm <= config.margin_mm).astype(np.uint8), coarse)
+
+
+def _seen(stack: Stack, grid: Grid, sight: Sight) -> tuple[FloatArray, FloatArray]:
+    phases, presence = stack(grid)
+    return sight.window.normalize(phases), presence
 
 
 def _surroundings(region: Volume, whole: Grid) -> Grid:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..core.config import SegmentConfig
 from ..core.errors import OutOfMemoryError, is_out_of_memory
 from ..core.progress import Progress
 
@@ -35,8 +36,7 @@ def run_windows(
     images: FloatArray,
     patch: Size,
     *,
-    overlap: float,
-    at_once: int,
+    config: SegmentConfig,
     progress: Progress,
     where: BoolArray | None = None,
 ) -> FloatArray:
@@ -46,9 +46,8 @@ def run_windows(
         forward: The network; it may run out of memory, and is then given fewer windows at once.
         images: Normalized phases (P, Z, Y, X).
         patch: Size of the windows.
-        overlap: Of neighboring windows, as a fraction; windows are spread evenly and overlap at least so much.
-        at_once: Windows in one call of ``forward``.
-        progress: Reports per call.
+        config: Overlap, and windows in one call of ``forward``; windows are spread evenly.
+        progress: Reports per window.
         where: Voxels (Z, Y, X) that matter; windows without any are left out. None means all.
 
     Returns:
@@ -61,11 +60,11 @@ def run_windows(
     shape = images.shape[1:]
     padding = [max(0, size - n) for size, n in zip(patch, shape, strict=True)]
     padded = np.pad(images, [(0, 0), *((0, more) for more in padding)], constant_values=AIR)
-    boxes = [box for box in _boxes(padded.shape[1:], patch, overlap) if where is None or where[box].any()]
+    boxes = [box for box in _boxes(padded.shape[1:], patch, config.overlap) if where is None or where[box].any()]
     weight = _gaussian(patch)
     total = np.zeros(padded.shape[1:], dtype=np.float32)
     result: FloatArray | None = None
-    for done, (box, values) in enumerate(_in_groups(forward, padded, boxes, at_once)):
+    for done, (box, values) in enumerate(_in_groups(forward, padded, boxes, config.windows_at_once)):
         progress.update(done / len(boxes), "segmenting")
         if result is None:
             result = np.zeros((len(values), *padded.shape[1:]), dtype=np.float32)
@@ -120,4 +119,4 @@ def _boxes(shape: tuple[int, ...], patch: Size, overlap: float) -> list[tuple[sl
 def _gaussian(patch: Size) -> FloatArray:
     axes = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (GAUSSIAN_SIGMA * n)) ** 2) for n in patch]
     floored = [np.maximum(axis / axis.max(), LEAST_WEIGHT) for axis in axes]
-    return (floored[0][:, None, None] * floored[1][:, None] * floored[2]).astype(np.float32)
+    return np.asarray(floored[0][:, None, None] * floored[1][:, None] * floored[2], dtype=np.float32)

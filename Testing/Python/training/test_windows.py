@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from Diff4MMLiTSLib.core.errors import OutOfMemoryError
-from Diff4MMLiTSLib.core.progress import silent
+from Diff4MMLiTSLib.core.config import SegmentConfig
+from Diff4MMLiTSLib.core.errors import CanceledError, OutOfMemoryError
+from Diff4MMLiTSLib.core.progress import Progress, silent
 from Diff4MMLiTSLib.training.windows import run_windows
 
 IMAGES = np.random.default_rng(0).uniform(-1, 1, (2, 20, 17, 9)).astype(np.float32)
@@ -27,9 +28,9 @@ class Echo:
         return windows
 
 
-def through(forward: Echo, **options: object) -> np.ndarray:
-    asked = {"overlap": 0.5, "at_once": 4, **options}
-    return run_windows(forward, IMAGES, (8, 8, 12), progress=silent(), **asked)
+def through(forward: Echo, *, overlap: float = 0.5, where: np.ndarray | None = None) -> np.ndarray:
+    config = SegmentConfig(overlap=overlap, windows_at_once=4)
+    return run_windows(forward, IMAGES, (8, 8, 12), config=config, progress=silent(), where=where)
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.3, 0.75])
@@ -66,3 +67,9 @@ def test_another_error_of_the_network_is_not_taken_for_a_lack_of_memory() -> Non
 
     with pytest.raises(RuntimeError, match="shapes"):
         through(broken)
+
+
+def test_a_request_to_stop_is_heard_between_windows() -> None:
+    progress = Progress(lambda *_: None, lambda: True)
+    with pytest.raises(CanceledError):
+        run_windows(Echo(), IMAGES, (8, 8, 12), config=SegmentConfig(), progress=progress)
