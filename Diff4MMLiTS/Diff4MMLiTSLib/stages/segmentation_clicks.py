@@ -204,7 +204,7 @@ def _voxel(click: Click, grid: Grid) -> VoxelClick:
 
 def _distance_mm(grid: Grid, click: Click) -> NDArray[np.float64]:
     """Return the distance of every voxel of a grid from a click, (Z, Y, X)."""
-    index = np.stack(np.meshgrid(*map(np.arange, grid.size), indexing="ij"), axis=-1)
+    index = np.stack(np.meshgrid(*map(np.arange, grid.size), indexing="ij"), axis=-1).astype(np.float64)
     distance = np.linalg.norm(grid.to_world(index) - np.array(click.point_mm), axis=-1)
     return np.asarray(distance.transpose(2, 1, 0))
 

@@ -65,7 +65,7 @@ def _varied(
         knots = rng.normal(0.0, augmentation.tissue_hu, len(TONE_KNOTS_HU))
         phase = (phase + np.interp(phase, TONE_KNOTS_HU, knots)).astype(np.float32)
     if augmentation.liver_hu > 0:
-        phase = phase + np.float32(rng.normal(0.0, augmentation.liver_hu)) * liver
+        phase = np.where(liver, phase + np.float32(rng.normal(0.0, augmentation.liver_hu)), phase)
     if augmentation.blur_mm > 0:
         along, across = rng.uniform(0.0, augmentation.blur_mm, 2) / spacing_mm
         sigmas = (along, across / 2, across / 2)
