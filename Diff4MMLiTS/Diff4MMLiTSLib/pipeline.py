@@ -252,7 +252,7 @@ def _synthesize(
 
 
 def _segment(job: Job, progress: Progress, *, model: Path, config: SegmentConfig, options: RunOptions) -> None:
-    study = without_rejected(read_registered(job.source))
+    study = without_rejected(read_registered(job.source, masks=False))  # what people drew must have no influence
     segmenter = _load_segmenter(model, options.device)
     segmentation = segmenter.segment(study, config=config, progress=progress)
     write_segmentation(

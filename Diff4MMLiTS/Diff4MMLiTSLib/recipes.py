@@ -38,7 +38,7 @@ from .training.denoising import denoiser_task
 from .training.generative import autoencoder_task, inpainter_task
 from .training.pairs import TumorPair
 from .training.processes import join_processes, on_main_process
-from .training.segmenter_task import segmenter_task
+from .training.segmenter_task import learned_numbers, segmenter_task
 from .training.task import Task
 from .training.trainer import train
 
@@ -145,7 +145,13 @@ class Trainer:
             return model
         studies, held_out = self._load(cohorts, config.spacing_mm, progress.part(0.0, 0.1), margin_mm=None)
         task = segmenter_task(config, studies, held_out)
-        kind = _Kind(task.kind, config.spacing_mm, config.window_hu, {"segmenter": config.network})
+        kind = _Kind(
+            task.kind,
+            config.spacing_mm,
+            config.window_hu,
+            {"segmenter": config.network},
+            numbers=learned_numbers(config),
+        )
         return self._train(task, config.loop, run, studies, kind, progress.part(0.1, 1.0))
 
     def keep_recipe(self, run: Path) -> None:

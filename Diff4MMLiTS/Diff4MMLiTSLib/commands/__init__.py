@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from . import data, export, machine, stages, training
+from . import data, export, machine, serving, stages, training
 from .command import Command, CommandGroup
 
 COMMANDS: tuple[Command | CommandGroup, ...] = (
     *machine.COMMANDS,
     *data.COMMANDS,
     *stages.COMMANDS,
+    *serving.COMMANDS,
     *training.COMMANDS,
     *export.COMMANDS,
 )

@@ -108,14 +108,19 @@ def _synthesize(options: Namespace, progress: Progress) -> Path:
 def _segment_arguments(parser: ArgumentParser) -> None:
     add_stage(parser)
     add_model(parser, "segmenter")
+    parser.add_argument("--fast", action="store_true", help="fewer overlapping windows, for machines without a GPU")
     parser.add_argument("--probability", action="store_true", help="write the tumor probability too (0 to 255)")
+    parser.add_argument("--uncertainty", action="store_true", help="write a map of the uncertainty too (0 to 255)")
 
 
 def _segment(options: Namespace, progress: Progress) -> Path:
     from ..core.config import SegmentConfig
     from ..pipeline import segment_cohort
 
-    config = settings_of(SegmentConfig, options, ["probability=true"] if options.probability else [])
+    asked = [f"{name}=true" for name in ("probability", "uncertainty") if getattr(options, name)]
+    config = settings_of(SegmentConfig, options, asked)
+    if options.fast:
+        config = config.fast()
     run = run_options(options)
     result = segment_cohort(
         options.source, options.out, model=options.model, config=config, options=run, progress=progress

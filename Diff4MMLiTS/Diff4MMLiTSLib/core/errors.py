@@ -84,7 +84,7 @@ def explain(error: BaseException) -> Diff4MMLiTSError:
             f"The Python package '{(error.name or '?').split('.')[0]}' is installed but cannot be loaded",
             remedy='Install it again, in a version for this system; "doctor" shows the versions',
         )
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return OutOfMemoryError(
             "Out of memory",
             remedy='Close other programs, use "--device cpu", or set a smaller patch or a coarser spacing_mm',
@@ -95,6 +95,7 @@ def explain(error: BaseException) -> Diff4MMLiTSError:
     )
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception, of Python, torch or SimpleITK, says that memory was too small."""
     said = isinstance(error, RuntimeError) and any(words in str(error).lower() for words in ALLOCATION_FAILURES)
     return said or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"

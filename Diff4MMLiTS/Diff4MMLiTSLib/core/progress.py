@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TextIO
@@ -85,13 +85,17 @@ class ProgressWriter:
     Args:
         style: Bar, JSON lines, or nothing.
         stream: Where to write; standard output by default.
+        context: What every JSON line says besides, for example which request it belongs to.
     """
 
-    def __init__(self, style: ProgressStyle, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, style: ProgressStyle, stream: TextIO | None = None, *, context: Mapping[str, object] | None = None
+    ) -> None:
         self._stream = stream or sys.stdout
         if style is ProgressStyle.AUTO:
             style = ProgressStyle.BAR if self._stream.isatty() else ProgressStyle.NONE
         self._style = style
+        self._context = dict(context or {})
         self._started = time.monotonic()
         self._last_json = (-1.0, "")
         self._bar_shown = False
@@ -107,6 +111,11 @@ class ProgressWriter:
             self._line(event="progress", stage=stage, fraction=round(fraction, 4), message=message, seconds_left=left)
         elif self._style is ProgressStyle.BAR:
             self._bar(fraction, stage, message)
+
+    def ready(self) -> None:
+        """Say that a server takes requests now."""
+        if self._style is ProgressStyle.JSON:
+            self._line(event="ready")
 
     def result(self, path: str) -> None:
         """Say where the result lies."""
@@ -125,8 +134,10 @@ class ProgressWriter:
             self._end_bar()
             print(f"error: {error}", file=sys.stderr)
 
-    def _line(self, **fields: object) -> None:
-        print(json.dumps(fields), file=self._stream, flush=True)  # ASCII: pipes of Windows are not UTF-8
+    def _line(self, event: str, **fields: object) -> None:
+        print(
+            json.dumps({"event": event, **self._context, **fields}), file=self._stream, flush=True
+        )  # ASCII: pipes of Windows are not UTF-8
 
     def _showable(self, text: str) -> str:
         """Return a text with escapes for what the stream cannot show."""

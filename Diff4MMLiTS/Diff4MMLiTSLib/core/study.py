@@ -335,6 +335,7 @@ class Segmentation:
         tumor: Tumors, on the same grid; inside ``liver``.
         reference_phase: The phase on whose grid the masks lie.
         probability: Tumor probability 0 ... 255 (uint8), when asked for.
+        uncertainty: Entropy of background, liver and tumor, 0 ... 255 (uint8), when asked for.
         history: How it came to be.
 
     Raises:
@@ -346,6 +347,7 @@ class Segmentation:
     tumor: Mask
     reference_phase: Phase
     probability: Volume | None = None
+    uncertainty: Volume | None = None
     history: tuple[HistoryEntry, ...] = ()
 
     def __post_init__(self) -> None:

@@ -37,6 +37,7 @@ STUDY_FILE = "study.json"
 QA_FILE = "qa.json"
 INPAINTING_MASK_FILE = "inpainting_mask.nrrd"
 PROBABILITY_FILE = "tumor_probability.nrrd"
+UNCERTAINTY_FILE = "uncertainty.nrrd"
 TRUTH_FOLDER = "truth"
 
 
@@ -87,8 +88,12 @@ def folders_by_id(paths: Sequence[Path]) -> dict[str, Path]:
     return found
 
 
-def read_study(folder: Path) -> Study:
+def read_study(folder: Path, *, masks: bool = True) -> Study:
     """Read a study folder.
+
+    Args:
+        folder: The study.
+        masks: Whether liver and tumor are read; otherwise they are unknown, and their files may be missing.
 
     Returns:
         A ``RegisteredStudy`` when the study says that it is registered or has one phase only, else a ``Study``.
@@ -104,8 +109,8 @@ def read_study(folder: Path) -> Study:
         "study_id": str(record.get("study_id", folder.name)),
         "phases": volumes,
         "reference_phase": parse_phase(str(reference)) if reference else default_reference(volumes),
-        "liver": _read_structure(folder, record.get("liver")),
-        "tumor": _read_tumor(folder, record),
+        "liver": _read_structure(folder, record.get("liver")) if masks else None,
+        "tumor": _read_tumor(folder, record) if masks else None,
         "synthetic": bool(record.get("synthetic")) or any(is_marked_synthetic(path) for path in phases.values()),
         "history": history_of(record, folder / STUDY_FILE),
         "qa": qa_of(folder / QA_FILE),
@@ -131,13 +136,13 @@ def phase_files(folder: Path) -> dict[Phase, Path]:
     return {parse_phase(name): _file(folder, entry) for name, entry in _entries(record, folder).items()}
 
 
-def read_registered(folder: Path) -> RegisteredStudy:
-    """Read a study folder that must be registered.
+def read_registered(folder: Path, *, masks: bool = True) -> RegisteredStudy:
+    """Read a study folder that must be registered; for ``masks`` see ``read_study``.
 
     Raises:
         InputError: As ``read_study``, or the study is not registered.
     """
-    study = read_study(folder)
+    study = read_study(folder, masks=masks)
     if not isinstance(study, RegisteredStudy):
         raise InputError(
             f"Study '{study.study_id}' is not registered",
@@ -167,13 +172,15 @@ def read_segmentation(folder: Path) -> Segmentation:
     liver, tumor = _read_structure(folder, record.get("liver")), _read_structure(folder, record.get("tumor"))
     if liver is None or tumor is None:
         raise InputError(f"'{folder.name}' holds no segmentation", expected="a liver and a tumor mask")
-    probability = folder / PROBABILITY_FILE
+    maps = (folder / name for name in (PROBABILITY_FILE, UNCERTAINTY_FILE))
+    probability, uncertainty = (read_volume(path, is_ct=False) if path.is_file() else None for path in maps)
     return Segmentation(
         study_id=str(record.get("study_id", folder.name)),
         liver=liver,
         tumor=tumor,
         reference_phase=parse_phase(str(record.get("reference_phase", Phase.PVP))),
-        probability=read_volume(probability, is_ct=False) if probability.is_file() else None,
+        probability=probability,
+        uncertainty=uncertainty,
         history=history_of(record, folder / STUDY_FILE),
     )
 
@@ -227,7 +234,7 @@ def write_pair(pair: SyntheticPair, folder: Path, *, force: bool = False) -> Non
 def write_segmentation(
     segmentation: Segmentation, folder: Path, *, force: bool = False, synthetic: bool = False, intended_use: str = ""
 ) -> None:
-    """Write liver and tumor masks (and the probability, if there is one) as a folder with study.json.
+    """Write liver and tumor masks (and probability and uncertainty, if they are there) as a folder with study.json.
 
     Args:
         segmentation: What to write.
@@ -242,8 +249,12 @@ def write_segmentation(
     with new_folder(folder, force=force) as partial:
         write_volume(segmentation.liver.volume, partial / "liver.nrrd", synthetic=synthetic)
         write_volume(segmentation.tumor.volume, partial / "tumor.nrrd", synthetic=synthetic)
-        if segmentation.probability is not None:
-            write_volume(segmentation.probability, partial / PROBABILITY_FILE, synthetic=synthetic)
+        for name, volume in (
+            (PROBABILITY_FILE, segmentation.probability),
+            (UNCERTAINTY_FILE, segmentation.uncertainty),
+        ):
+            if volume is not None:
+                write_volume(volume, partial / name, synthetic=synthetic)
         record = {
             "format": FORMAT,
             "study_id": segmentation.study_id,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +14,21 @@ from torch import nn
 
 from .. import __version__
 from ..core.config import ModelCard, ModelKind, SegmentConfig, SegmenterNetwork
-from ..core.grid import Grid, Volume, resample
+from ..core.grid import Grid, Volume
 from ..core.intensity import Window
 from ..core.phases import Phase
 from ..core.progress import Progress, silent
 from ..core.study import HistoryEntry, Mask, MaskSource, RegisteredStudy, Segmentation
 from ..nets.segmenter import build_segmenter
 from ..training.checkpoint import fill_network, load_model, network_config
-from ..training.datasets import stack_on, working_grid
-from ..training.inference import masks_of, predict
-from ..training.segmenter_task import NETWORK
+from ..training.datasets import stack_on
+from ..training.inference import as_bytes, entropy, masks_of
+from ..training.search import Found, Sight, look
+from ..training.segmenter_task import COARSE_FACTOR, NETWORK
+
+log = logging.getLogger(__name__)
+
+ByteArray = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +59,14 @@ class MultimodalSegmenter:
         network = build_segmenter(_network_config(weights.card))
         return cls(fill_network(network, weights, NETWORK).to(device), weights.card, weights.hash)
 
+    @property
+    def sight(self) -> Sight:
+        """What the network has learned to look at."""
+        patch = _network_config(self.card).patch
+        return Sight(
+            self.card.spacing_mm, Window(*self.card.window_hu), patch, self.card.numbers.get(COARSE_FACTOR, 0.0)
+        )
+
     def segment(self, study: RegisteredStudy, *, config: SegmentConfig, progress: Progress) -> Segmentation:
         """Find liver and tumor of a study; phases that are missing or were rejected by registration are not needed.
 
@@ -59,27 +74,19 @@ class MultimodalSegmenter:
 
         Args:
             study: Any subset of the phases.
-            config: Windows, post-processing, whether the probability is kept.
-            progress: Reports per group of windows.
+            config: Windows, post-processing, which maps are kept.
+            progress: Reports per window.
 
         Raises:
             OutOfMemoryError: The device's memory is too small.
             CanceledError: The user asked to stop.
         """
-        grid = working_grid(study.grid, self.card.spacing_mm)
-        phases, presence = stack_on(study, grid)
-        organ, tumor = predict(
-            self.network,
-            Window(*self.card.window_hu).normalize(phases),
-            presence,
-            patch=_network_config(self.card).patch,
-            config=config,
-            progress=progress,
-        )
-        organ, tumor = (_brought_back(values, grid, study.grid) for values in (organ, tumor))
-        liver_mask, tumor_mask = masks_of(
-            organ, tumor, voxel_ml=study.grid.voxel_ml, minimum_tumor_ml=config.minimum_tumor_ml
-        )
+        stack, part = partial(stack_on, study), progress.part(0.0, 0.95)
+        found = look(self.network, stack, study.grid, sight=self.sight, config=config, progress=part)
+        if found is None:
+            log.warning("%s: the model found no liver", study.study_id)
+        maps = _maps(found, study.grid, config)
+        progress.update(1.0, "segmented")
         entry = HistoryEntry(
             stage="segment",
             version=__version__,
@@ -88,10 +95,11 @@ class MultimodalSegmenter:
         )
         return Segmentation(
             study_id=study.study_id,
-            liver=_model_mask(liver_mask, study.grid),
-            tumor=_model_mask(tumor_mask, study.grid),
+            liver=Mask(Volume(maps.liver, study.grid), MaskSource.MODEL),
+            tumor=Mask(Volume(maps.tumor, study.grid), MaskSource.MODEL),
             reference_phase=study.reference_phase,
-            probability=Volume(np.rint(tumor * 255).astype(np.uint8), study.grid) if config.probability else None,
+            probability=Volume(maps.probability, study.grid) if config.probability else None,
+            uncertainty=Volume(maps.uncertainty, study.grid) if config.uncertainty else None,
             history=(*study.history, entry),
         )
 
@@ -119,9 +127,38 @@ def _network_config(card: ModelCard) -> SegmenterNetwork:
     return network_config(card, NETWORK, SegmenterNetwork)
 
 
-def _brought_back(values: NDArray[np.float32], grid: Grid, target: Grid) -> NDArray[np.float32]:
-    return np.asarray(resample(Volume(values, grid), target).array, dtype=np.float32)
+@dataclass(frozen=True, eq=False)
+class _Maps:
+    """What a segmentation holds, on the study's grid, (Z, Y, X), uint8."""
+
+    liver: ByteArray
+    tumor: ByteArray
+    probability: ByteArray
+    uncertainty: ByteArray
 
 
-def _model_mask(mask: NDArray[np.bool_], grid: Grid) -> Mask:
-    return Mask(Volume(mask.astype(np.uint8), grid), MaskSource.MODEL)
+def _maps(found: Found | None, grid: Grid, config: SegmentConfig) -> _Maps:
+    maps = _Maps(*(np.zeros(grid.shape, dtype=np.uint8) for _ in range(4)))
+    if found is None:
+        return maps
+    box, covered = part_of(grid, found.grid)
+    organ, tumor = found.on(covered)
+    liver, lesions = masks_of(organ, tumor, voxel_ml=grid.voxel_ml, minimum_tumor_ml=config.minimum_tumor_ml)
+    maps.liver[box], maps.tumor[box] = liver, lesions
+    if config.probability:
+        maps.probability[box] = as_bytes(tumor)
+    if config.uncertainty:
+        maps.uncertainty[box] = as_bytes(entropy(organ, tumor))
+    return maps
+
+
+def part_of(grid: Grid, other: Grid) -> tuple[tuple[slice, ...], Grid]:
+    """Return the box (z, y, x) of a grid that holds all of its voxels within another one, and the grid of that box."""
+    ends = np.array(np.meshgrid(*[(-0.5, size - 0.5) for size in other.size], indexing="ij")).reshape(3, 8).T
+    index = grid.to_index(other.to_world(ends))
+    low = np.clip(np.floor(index.min(axis=0)), 0, np.array(grid.size) - 1).astype(int)
+    high = np.clip(np.ceil(index.max(axis=0)) + 1, low + 1, grid.size).astype(int)
+    box = tuple(slice(int(a), int(b)) for a, b in zip(low[::-1], high[::-1], strict=True))
+    x, y, z = (int(value) for value in low)
+    width, height, depth = (int(value) for value in high - low)
+    return box, grid.cropped((x, y, z), (width, height, depth))

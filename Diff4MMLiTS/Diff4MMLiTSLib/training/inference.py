@@ -1,85 +1,62 @@
-"""A segmenter at work on arrays: overlapping windows to probabilities, probabilities to masks."""
+"""A segmenter at work on arrays: normalized phases to probabilities, probabilities to masks."""
 
 from __future__ import annotations
 
-from math import ceil, prod
+from collections.abc import Sequence
+from itertools import chain
+from typing import Literal
 
 import numpy as np
 import torch
-from monai.inferers import sliding_window_inference
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
-from ..core.config import SegmentConfig
-from ..core.errors import OutOfMemoryError
-from ..core.progress import Progress
+from ..core.metrics import bounding_box
 from ..nets.segmenter import LIVER, TUMOR, segmenter_input
 
 FloatArray = NDArray[np.float32]
 BoolArray = NDArray[np.bool_]
+Axis = Literal["x", "y", "z"]
 
-AIR = -1.0
-"""Normalized value of air; windows that leave the volume see it."""
 PROBABLE = 0.5
+TENSOR_AXIS: dict[Axis, int] = {"z": 2, "y": 3, "x": 4}
 
 
-def predict(
+def probabilities(
     network: nn.Module,
-    images: FloatArray,
+    windows: FloatArray,
     presence: FloatArray,
     *,
-    patch: tuple[int, int, int],
-    config: SegmentConfig,
-    progress: Progress,
-) -> tuple[FloatArray, FloatArray]:
-    """Run the network over a volume in overlapping windows, weighted by a Gaussian.
+    guidance: FloatArray | None = None,
+    flips: Sequence[Axis] = (),
+) -> FloatArray:
+    """Run the network once over windows, and once more for each axis along which they are flipped.
 
     Args:
-        network: In evaluation mode; the computation runs on its device.
-        images: Normalized phases (P, Z, Y, X).
+        network: In evaluation mode; the computation runs on its device, on a GPU in half precision.
+        windows: Normalized phases (N, P, Z, Y, X).
         presence: (P,), 0 or 1.
-        patch: Size of the windows (Z, Y, X).
-        config: Overlap and windows per forward pass.
-        progress: Reports per forward pass.
+        guidance: Clicks (N, 2, Z, Y, X); None means none.
+        flips: The result is the mean over these flips and none.
 
     Returns:
-        Probability of liver or tumor, and of tumor: each (Z, Y, X), float32.
-
-    Raises:
-        OutOfMemoryError: The device's memory is too small.
-        CanceledError: The user asked to stop.
+        Probability of liver or tumor, and of tumor: (N, 2, Z, Y, X), float32.
     """
     device = next(network.parameters()).device
-    flags = torch.from_numpy(presence).to(device)
-    passes = _forward_passes(images.shape[1:], patch, config)
-    done = 0
-
-    def forward(windows: torch.Tensor) -> torch.Tensor:
-        nonlocal done
-        progress.update(min(1.0, done / passes), "segmenting")
-        done += 1
-        logits = network(segmenter_input(windows, flags.expand(windows.shape[0], -1)))
-        probabilities = logits.float().softmax(dim=1)
-        return torch.stack((probabilities[:, LIVER] + probabilities[:, TUMOR], probabilities[:, TUMOR]), dim=1)
-
-    try:
-        with torch.no_grad():
-            result = sliding_window_inference(
-                torch.from_numpy(images)[None].to(device),
-                roi_size=patch,
-                sw_batch_size=config.windows_at_once,
-                predictor=forward,
-                overlap=config.overlap,
-                mode="gaussian",
-                cval=AIR,
-            )
-    except torch.OutOfMemoryError:
-        raise OutOfMemoryError(
-            "The device ran out of memory while segmenting", remedy="Set windows_at_once=1, or --device cpu"
-        ) from None
-    organ, tumor = result[0].cpu().numpy()
-    return organ, tumor
+    flags = torch.from_numpy(presence).to(device).expand(len(windows), -1)
+    clicks = None if guidance is None else torch.from_numpy(guidance).to(device)
+    x = segmenter_input(torch.from_numpy(windows).to(device), flags, clicks)
+    x = x.contiguous(memory_format=torch.channels_last_3d)
+    half = torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float16
+    total: torch.Tensor | None = None
+    with torch.no_grad(), torch.autocast(device.type, dtype=half, enabled=device.type == "cuda"):
+        for axes in chain([()], ((TENSOR_AXIS[axis],) for axis in flips)):
+            found = torch.flip(network(torch.flip(x, axes)).float().softmax(dim=1), axes)
+            total = found if total is None else total + found
+    assert total is not None  # none is always among the flips
+    total = total / (1 + len(flips))
+    return np.asarray(torch.stack((total[:, LIVER] + total[:, TUMOR], total[:, TUMOR]), dim=1).cpu().numpy())
 
 
 def masks_of(
@@ -96,9 +73,38 @@ def masks_of(
         voxel_ml: Volume of a voxel.
         minimum_tumor_ml: Smaller tumor components are removed.
     """
-    liver = ndimage.binary_fill_holes(largest_component(organ > PROBABLE))
-    lesions = (tumor > organ - tumor) & liver
-    return liver, without_small_components(lesions, minimum_voxels=minimum_tumor_ml / voxel_ml)
+    liver, lesions = np.zeros(organ.shape, dtype=bool), np.zeros(organ.shape, dtype=bool)
+    box = bounding_box(organ > PROBABLE)
+    if box is not None:
+        piece = _filled(largest_component(organ[box] > PROBABLE))
+        doubtful = (tumor[box] > organ[box] - tumor[box]) & piece
+        liver[box], lesions[box] = piece, without_small_components(doubtful, minimum_voxels=minimum_tumor_ml / voxel_ml)
+    return liver, lesions
+
+
+def entropy(organ: FloatArray, tumor: FloatArray) -> FloatArray:
+    """Return how unsure the network is between background, liver and tumor: 0 to 1, (Z, Y, X), float32.
+
+    Args:
+        organ: Probability of liver or tumor, (Z, Y, X).
+        tumor: Probability of tumor, (Z, Y, X).
+    """
+    total = np.zeros_like(organ)
+    for part in (1.0 - organ, organ - tumor, tumor):
+        kept = np.clip(part, 1e-7, 1.0)
+        total -= kept * np.log(kept)
+    return np.asarray(np.clip(total / np.float32(np.log(3.0)), 0.0, 1.0))
+
+
+def as_bytes(values: FloatArray) -> NDArray[np.uint8]:
+    """Return values of 0 to 1 as 0 to 255."""
+    return np.rint(values * 255).astype(np.uint8)
+
+
+def _filled(mask: BoolArray) -> BoolArray:
+    """Return a mask with its holes filled; unlike scipy's, in a time that does not depend on their shape."""
+    labels, _ = ndimage.label(np.pad(~mask, 1, constant_values=True))
+    return np.asarray(labels != labels[0, 0, 0])[1:-1, 1:-1, 1:-1]
 
 
 def largest_component(mask: BoolArray) -> BoolArray:
@@ -115,9 +121,3 @@ def without_small_components(mask: BoolArray, *, minimum_voxels: float) -> BoolA
     large = np.bincount(labels.ravel()) >= minimum_voxels
     large[0] = False
     return np.asarray(large[labels])
-
-
-def _forward_passes(shape: tuple[int, ...], patch: tuple[int, int, int], config: SegmentConfig) -> int:
-    steps = [max(1, int(size * (1 - config.overlap))) for size in patch]
-    windows = prod(ceil(max(0, n - size) / step) + 1 for n, size, step in zip(shape, patch, steps, strict=True))
-    return ceil(windows / config.windows_at_once)

@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from ..core.config import AugmentationConfig
 from ..core.errors import InputError
 from ..core.phases import ALL_PHASES
+from .appearance import cut_field, vary_appearance
 from .datasets import AIR_HU, BoolArray, FloatArray, WorkingStudy
 
 Size = tuple[int, int, int]
@@ -94,26 +95,23 @@ def random_patch(
         phases[index] = ndimage.affine_transform(
             study.phases[index], matrix, offset + shifts[index], size, order=1, cval=AIR_HU
         )
-    liver = ndimage.affine_transform(study.liver.view(np.uint8), matrix, offset, size, order=0)
-    tumor = ndimage.affine_transform(study.tumor.view(np.uint8), matrix, offset, size, order=0)
-    patch = Patch(phases, study.presence, liver > 0, tumor > 0)
-    return _withhold_phases(_vary_intensity(patch, augmentation, rng), augmentation, rng)
+    liver = ndimage.affine_transform(study.liver.view(np.uint8), matrix, offset, size, order=0) > 0
+    tumor = ndimage.affine_transform(study.tumor.view(np.uint8), matrix, offset, size, order=0) > 0
+    phases, (liver, tumor) = cut_field(phases, (liver, tumor), probability=augmentation.field_cut, rng=rng)
+    spacing_mm = min(study.grid.spacing_mm)
+    phases = vary_appearance(phases, liver, augmentation=augmentation, spacing_mm=spacing_mm, rng=rng)
+    phases *= study.presence[:, None, None, None]
+    return _withhold_phases(Patch(phases, study.presence, liver, tumor), augmentation, rng)
 
 
 def _random_matrix(augmentation: AugmentationConfig, rng: np.random.Generator) -> NDArray[np.float64]:
     angles = rng.uniform(-1, 1, 3) * augmentation.rotation_degrees
     scale = 1.0 + rng.uniform(-1, 1) * augmentation.scale
-    return np.asarray(Rotation.from_euler("zyx", angles, degrees=True).as_matrix() / scale)
-
-
-def _vary_intensity(patch: Patch, augmentation: AugmentationConfig, rng: np.random.Generator) -> Patch:
-    shape = (len(patch.presence), 1, 1, 1)
-    gain = 1.0 + rng.uniform(-augmentation.gain, augmentation.gain, shape)
-    offset = rng.normal(0.0, augmentation.offset_hu, shape)
-    noise = rng.standard_normal(patch.phases.shape, dtype=np.float32)
-    level = rng.uniform(0.0, augmentation.noise_hu, shape)
-    varied = patch.phases * gain + offset + noise * level
-    return replace(patch, phases=(varied * patch.presence[:, None, None, None]).astype(np.float32))
+    matrix = np.asarray(Rotation.from_euler("zyx", angles, degrees=True).as_matrix() / scale)
+    for axis in augmentation.flips:
+        if rng.integers(2):
+            matrix[:, "zyx".index(axis)] *= -1
+    return matrix
 
 
 def _withhold_phases(patch: Patch, augmentation: AugmentationConfig, rng: np.random.Generator) -> Patch:

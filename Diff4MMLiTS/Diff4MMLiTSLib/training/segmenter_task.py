@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -15,13 +16,19 @@ from ..core.errors import InputError
 from ..core.intensity import Window
 from ..core.progress import silent
 from ..nets.segmenter import LIVER, TUMOR, build_segmenter, resolutions, segmenter_input
-from .datasets import BoolArray, WorkingStudy
-from .inference import masks_of, predict
+from .clicks import CLICK_SIGMA_MM, VoxelClick, guidance_maps, simulate_clicks
+from .datasets import BoolArray, WorkingStudy, coarser, stack_working
+from .inference import masks_of
 from .losses import deep_supervision_loss
 from .patches import Patch, random_center, random_patch
+from .search import Sight, look
 from .task import Batch, Item, Player, Task
 
 NETWORK = "segmenter"
+COARSE_FACTOR = "coarse_factor"
+"""In a model's numbers: how much larger voxels it can search the liver in; absent where it has not learned to."""
+CLICKS = "click_sigma_mm"
+"""In a model's numbers: the size of the balls around clicks; absent where it has not learned from clicks."""
 
 
 def segmenter_task(
@@ -52,9 +59,15 @@ def segmenter_task(
         networks={NETWORK: network},
         players=(Player(NETWORK, (NETWORK,), partial(_loss, network), config.learning_rate),),
         ema=(NETWORK,),
-        sample=partial(_sample, config, tuple(studies)),
+        sample=partial(_sample, config, _with_coarse(config, studies)),
         validate=partial(_validate, network, config, tuple(validation)),
     )
+
+
+def learned_numbers(config: SegmenterTrainConfig) -> dict[str, float]:
+    """Return what a model's card must say for the use of what the network has learned besides segmenting."""
+    numbers = {COARSE_FACTOR: config.coarse_factor} if config.coarse_fraction > 0 else {}
+    return numbers | ({CLICKS: CLICK_SIGMA_MM} if config.click_fraction > 0 else {})
 
 
 def fresh_segmenter(config: SegmenterNetwork, *, seed: int) -> nn.Module:
@@ -64,13 +77,35 @@ def fresh_segmenter(config: SegmenterNetwork, *, seed: int) -> nn.Module:
         return build_segmenter(config)
 
 
-def _sample(config: SegmenterTrainConfig, studies: tuple[WorkingStudy, ...], index: int) -> Item:
+@dataclass(frozen=True)
+class _Studies:
+    """What patches are cut from, at both resolutions; nothing coarse when the model will not search with it."""
+
+    fine: tuple[WorkingStudy, ...]
+    coarse: tuple[WorkingStudy, ...]
+
+
+def _with_coarse(config: SegmenterTrainConfig, studies: Sequence[WorkingStudy]) -> _Studies:
+    searched = config.coarse_fraction > 0
+    return _Studies(tuple(studies), tuple(coarser(study, config.coarse_factor) for study in studies if searched))
+
+
+def _sample(config: SegmenterTrainConfig, studies: _Studies, index: int) -> Item:
     rng = np.random.default_rng((config.loop.seed, index))
-    study = _draw_study(studies, config.synthetic_fraction, rng)
+    choices = np.random.default_rng((config.loop.seed, index, 1))
+    coarse, clicked = choices.random() < config.coarse_fraction, choices.random() < config.click_fraction
+    study = _draw_study(studies.coarse if coarse else studies.fine, config.synthetic_fraction, rng)
     center = random_center(study, rng, tumor_fraction=config.tumor_fraction, liver_fraction=config.liver_fraction)
     patch = random_patch(study, center, config.network.patch, augmentation=config.augmentation, rng=rng)
-    images = Window(*config.window_hu).normalize(patch.phases)
-    return {"images": images, "presence": patch.presence, "labels": _classes(patch)}
+    clicks: tuple[VoxelClick, ...] = ()
+    if clicked and not coarse:
+        patch, clicks = simulate_clicks(patch, choices)
+    return {
+        "images": Window(*config.window_hu).normalize(patch.phases),
+        "presence": patch.presence,
+        "guidance": guidance_maps(clicks, config.network.patch, CLICK_SIGMA_MM / config.spacing_mm),
+        "labels": _classes(patch),
+    }
 
 
 def _draw_study(studies: tuple[WorkingStudy, ...], fraction: float, rng: np.random.Generator) -> WorkingStudy:
@@ -88,7 +123,7 @@ def _classes(patch: Patch) -> NDArray[np.int64]:
 def _loss(
     network: nn.Module, batch: Batch, _generator: torch.Generator, _step: int
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    output = network(segmenter_input(batch["images"], batch["presence"]))
+    output = network(segmenter_input(batch["images"], batch["presence"], batch["guidance"]))
     return deep_supervision_loss(resolutions(output), batch["labels"]), {}
 
 
@@ -107,8 +142,12 @@ def _validate(network: nn.Module, config: SegmenterTrainConfig, studies: tuple[W
 
 def _segment(network: nn.Module, config: SegmenterTrainConfig, study: WorkingStudy) -> tuple[BoolArray, BoolArray]:
     work = SegmentConfig(overlap=0.25)  # a score needs less overlap than a result
-    images = Window(*config.window_hu).normalize(study.phases)
-    organ, tumor = predict(network, images, study.presence, patch=config.network.patch, config=work, progress=silent())
+    factor = config.coarse_factor if config.coarse_fraction > 0 else 0.0
+    sight = Sight(config.spacing_mm, Window(*config.window_hu), config.network.patch, factor)
+    found = look(network, partial(stack_working, study), study.grid, sight=sight, config=work, progress=silent())
+    if found is None:
+        return np.zeros_like(study.liver), np.zeros_like(study.tumor)
+    organ, tumor = found.on(study.grid)
     return masks_of(organ, tumor, voxel_ml=study.grid.voxel_ml, minimum_tumor_ml=work.minimum_tumor_ml)
 
 

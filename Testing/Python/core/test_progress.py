@@ -40,6 +40,18 @@ def test_json_lines_follow_the_protocol():
     }
 
 
+def test_every_line_of_a_server_says_which_request_it_answers():
+    stream = io.StringIO()
+    ProgressWriter(ProgressStyle.JSON, stream).ready()
+    writer = ProgressWriter(ProgressStyle.JSON, stream, context={"request": 7})
+    writer.report(0.5, "click", "")
+    writer.result("out")
+    writer.error(InputError("Bad"))
+    ready, *others = map(json.loads, stream.getvalue().splitlines())
+    assert ready == {"event": "ready"}
+    assert [line["request"] for line in others] == [7, 7, 7]
+
+
 @pytest.mark.parametrize("name", ["Müller → 肝", "undecodable \udcfc"])
 def test_json_lines_pass_any_name_through_any_pipe(name):
     raw = io.BytesIO()

@@ -134,6 +134,23 @@ def test_a_segmentation_comes_back_with_the_intended_use(a_study, tmp_path):
     assert json.loads((tmp_path / "s" / "study.json").read_text())["intended_use"] == "for tests"
 
 
+def test_probability_and_uncertainty_of_a_segmentation_come_back(a_study, tmp_path):
+    maps = [Volume(np.full(a_study.grid.shape, value, np.uint8), a_study.grid) for value in (7, 9)]
+    found = Segmentation("s", a_study.liver, a_study.tumor, Phase.PVP, probability=maps[0], uncertainty=maps[1])
+    write_segmentation(found, tmp_path / "s")
+    read = read_segmentation(tmp_path / "s")
+    assert [int(np.asarray(volume.array).max()) for volume in (read.probability, read.uncertainty)] == [7, 9]
+
+
+def test_without_masks_a_study_is_read_though_their_files_are_missing(a_study, a_folder):
+    for name in ("liver", "tumor"):
+        (a_folder / f"{name}.nrrd").unlink()
+    read = read_study(a_folder, masks=False)
+    assert read.liver is read.tumor is None
+    with pytest.raises(InputError):
+        read_study(a_folder)
+
+
 def test_an_unregistered_study_is_not_taken_for_a_registered_one(a_study, tmp_path):
     write_study(Study("s", a_study.phases, Phase.PVP), tmp_path / "s")
     with pytest.raises(InputError, match="not registered"):

@@ -1,23 +1,27 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import binary_dilation, binary_erosion
 from torch import nn
 
 from conftest import ball
+from Diff4MMLiTSLib.cli import run
 from Diff4MMLiTSLib.core.config import ModelKind, SegmentConfig
 from Diff4MMLiTSLib.core.errors import CanceledError, MissingError
 from Diff4MMLiTSLib.core.grid import Grid, Volume
 from Diff4MMLiTSLib.core.phases import ALL_PHASES, Phase
 from Diff4MMLiTSLib.core.progress import Progress, silent
 from Diff4MMLiTSLib.core.study import MaskSource, PhaseQA, RegisteredStudy, Segmentation, StageQA, Verdict
+from Diff4MMLiTSLib.core.study_io import write_study
 from Diff4MMLiTSLib.stages.segmentation import MultimodalSegmenter
 from Diff4MMLiTSLib.training.checkpoint import save_model
-from Diff4MMLiTSLib.training.segmenter_task import NETWORK, fresh_segmenter
+from Diff4MMLiTSLib.training.segmenter_task import COARSE_FACTOR, NETWORK, fresh_segmenter
 from tiny_models import segmenter_card, segmenter_config
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
@@ -84,7 +88,29 @@ def test_masks_lie_on_the_grid_of_the_study_however_it_lies(
     assert dice(found.tumor.array, values > 150) > 0.8
 
 
-@pytest.mark.parametrize("subset", range(1, 16))
+@pytest.mark.parametrize("direction", [IDENTITY, OBLIQUE])
+def test_a_liver_that_is_searched_at_low_resolution_first_is_found_as_well(
+    a_segmenter: MultimodalSegmenter, direction: tuple[float, ...]
+) -> None:
+    study = bright_study(Grid((60, 56, 40), (2.0, 2.0, 3.0), (-30.0, 400.0, 7.0), direction))
+    card = a_segmenter.card.model_copy(update={"numbers": {COARSE_FACTOR: 2.0}})
+    searching = replace(a_segmenter, card=card)
+    found, expected = segment(searching, study), segment(a_segmenter, study)
+    assert dice(found.liver.array, expected.liver.array) > 0.99
+    assert dice(found.tumor.array, expected.tumor.array) > 0.99
+
+
+def test_fast_costs_fewer_windows_and_hardly_any_quality(a_segmenter: MultimodalSegmenter) -> None:
+    study, fractions = bright_study(Grid((60, 56, 40), (2.0, 2.0, 3.0))), []
+    progress = Progress(lambda fraction, *_: fractions.append(fraction), lambda: False)
+    careful = a_segmenter.segment(study, config=SegmentConfig(), progress=progress)
+    windows = len(fractions)
+    fast = a_segmenter.segment(study, config=SegmentConfig().fast(), progress=progress)
+    assert dice(fast.tumor.array, careful.tumor.array) > 0.97
+    assert len(fractions) - windows < windows / 2
+
+
+@pytest.mark.parametrize("subset", range(1, 16, 2))
 def test_any_subset_of_the_phases_is_enough(a_model: Path, subset: int) -> None:
     phases = tuple(phase for bit, phase in enumerate(ALL_PHASES) if subset >> bit & 1)
     study = bright_study(Grid((14, 12, 10), (3.0, 3.0, 3.0)), phases)
@@ -111,6 +137,23 @@ def test_masks_and_labels_of_the_input_have_no_influence(
     assert np.array_equal(one.tumor.array, two.tumor.array)
 
 
+def test_the_output_is_byte_identical_with_masks_and_truth_deleted(
+    a_model: Path, a_study: RegisteredStudy, tmp_path: Path
+) -> None:
+    write_study(a_study, tmp_path / "study", extras={"truth/phantom.json": "{}"})
+    command = ["segment", str(tmp_path / "study"), "--model", str(a_model), "--device", "cpu", "--probability"]
+    assert run([*command[:2], str(tmp_path / "one"), *command[2:]]) == 0
+    for name in ("liver.nrrd", "tumor.nrrd"):
+        (tmp_path / "study" / name).unlink()
+    shutil.rmtree(tmp_path / "study" / "truth")
+    assert run([*command[:2], str(tmp_path / "two"), *command[2:]]) == 0
+    one, two = (
+        {path.name: path.read_bytes() for path in (tmp_path / name / "study").iterdir()} for name in ("one", "two")
+    )
+    assert len(one) == 4
+    assert one == two
+
+
 def test_the_result_says_which_model_made_it(a_model: Path, a_study: RegisteredStudy) -> None:
     model = MultimodalSegmenter.load(a_model)
     found = segment(model, a_study)
@@ -126,6 +169,16 @@ def test_the_probability_is_kept_when_asked_for(a_segmenter: MultimodalSegmenter
     assert found.probability.grid == study.grid
     assert np.asarray(found.probability.array)[found.tumor.array].min() > 120
     assert segment(a_segmenter, study).probability is None
+
+
+def test_the_uncertainty_is_largest_at_the_borders(a_segmenter: MultimodalSegmenter) -> None:
+    study = bright_study(Grid((30, 30, 30), (2.0, 2.0, 2.0)))
+    found = segment(a_segmenter, study, uncertainty=True)
+    assert found.uncertainty is not None
+    unsure = np.asarray(found.uncertainty.array)
+    border = binary_dilation(found.tumor.array) & ~found.tumor.array
+    assert unsure[border].mean() > 10 + 3 * unsure[binary_erosion(found.tumor.array, iterations=2)].mean()
+    assert segment(a_segmenter, study).uncertainty is None
 
 
 def test_a_volume_without_liver_gives_empty_masks(a_segmenter: MultimodalSegmenter) -> None:

@@ -20,11 +20,13 @@ from Diff4MMLiTSLib.core.study import (
 )
 from Diff4MMLiTSLib.training.datasets import (
     check_usable,
+    coarser,
     data_hash,
     downsample,
     to_working_study,
     working_grid,
 )
+from tiny_models import working_study
 
 
 def test_the_working_grid_is_upright_and_covers_every_voxel(a_grid: Grid) -> None:
@@ -105,3 +107,36 @@ def test_the_data_hash_depends_on_the_voxels_but_not_on_the_order(a_study: Regis
     two = replace(one, study_id="two")
     changed = replace(two, phases=two.phases + 1)
     assert data_hash([one, two]) == data_hash([two, one]) != data_hash([one, changed])
+
+
+@pytest.mark.parametrize("start", [(0.0, 0.0, 0.0), (21.0, 9.0, 30.0)])
+def test_a_large_volume_is_sampled_fast_and_as_exactly_where_only_a_part_is_needed(
+    start: tuple[float, float, float],
+) -> None:
+    fine = Grid((101, 90, 40), (0.7, 0.7, 2.0), (-3.0, 5.0, 0.0))
+    z, y, x = np.meshgrid(*(np.arange(n) for n in fine.shape), indexing="ij")
+    points = fine.to_world(np.stack((x, y, z), axis=-1))
+    waves = (60 * np.sin(points @ np.array([0.15, 0.1, 0.08]))).astype(np.float32)
+    volume = Volume(waves, fine)
+    whole = working_grid(fine, 4.0)
+    low = np.round(np.array(start) / 4.0).astype(int)
+    part = whole.cropped(tuple(int(n) for n in low), (6, 6, 8))
+    at = part.to_world(np.stack(np.meshgrid(*map(np.arange, part.size), indexing="ij"), axis=-1)).transpose(2, 1, 0, 3)
+    inside = ((fine.to_index(at) > 4) & (fine.to_index(at) < np.array(fine.size) - 5)).all(axis=-1)
+    expected = 60 * np.sin(at @ np.array([0.15, 0.1, 0.08]))
+    assert np.abs(np.asarray(downsample(volume, part).array) - expected)[inside].max() < 8
+    assert np.allclose(
+        np.asarray(downsample(volume, part).array)[inside],
+        np.asarray(resample(downsample(volume, whole), part).array)[inside],
+        atol=0.5,
+    )
+
+
+def test_a_coarser_study_keeps_liver_and_brightness() -> None:
+    study = working_study()
+    coarse = coarser(study, 2.0)
+    assert coarse.grid.spacing_mm == (6.0, 6.0, 6.0)
+    volumes = [one.liver.sum() * one.grid.voxel_ml for one in (study, coarse)]
+    assert abs(volumes[0] / volumes[1] - 1) < 0.05
+    inner = coarse.liver & ~coarse.tumor
+    assert abs(np.percentile(coarse.phases[2][inner], 75) - 118) < 6  # at its border voxels are mixed

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from torch import nn
 
-from Diff4MMLiTSLib.core.config import SegmentConfig
-from Diff4MMLiTSLib.core.errors import CanceledError
-from Diff4MMLiTSLib.core.progress import Progress, silent
-from Diff4MMLiTSLib.training.inference import largest_component, masks_of, predict, without_small_components
+from Diff4MMLiTSLib.training.inference import (
+    as_bytes,
+    entropy,
+    largest_component,
+    masks_of,
+    probabilities,
+    without_small_components,
+)
 
 
 class Threshold(nn.Module):
@@ -23,34 +26,18 @@ class Threshold(nn.Module):
         return torch.cat((torch.full_like(tumor, -20), torch.zeros_like(tumor), tumor), dim=1)
 
 
-@pytest.mark.parametrize("shape", [(20, 33, 17), (5, 6, 7), (16, 16, 16)])
-def test_windows_together_give_what_one_pass_would_give(shape: tuple[int, int, int]) -> None:
-    images = np.random.default_rng(0).uniform(-1, 1, (4, *shape)).astype(np.float32)
-    organ, tumor = predict(
-        Threshold(), images, np.ones(4, np.float32), patch=(16, 16, 16), config=SegmentConfig(), progress=silent()
-    )
-    assert np.allclose(organ, 1, atol=1e-4)
-    assert np.allclose(tumor, 1 / (1 + np.exp(-20 * images[2])), atol=1e-4)
+def test_the_organ_is_liver_and_tumor_together() -> None:
+    windows = np.random.default_rng(0).uniform(-1, 1, (2, 4, 5, 6, 7)).astype(np.float32)
+    found = probabilities(Threshold(), windows, np.ones(4, np.float32))
+    assert found.shape == (2, 2, 5, 6, 7)
+    assert np.allclose(found[:, 0], 1, atol=1e-4)
+    assert np.allclose(found[:, 1], 1 / (1 + np.exp(-20 * windows[:, 2])), atol=1e-4)
 
 
 def test_a_missing_phase_has_no_influence_whatever_its_voxels_hold() -> None:
-    images = np.random.default_rng(0).uniform(-1, 1, (4, 16, 16, 16)).astype(np.float32)
-    presence = np.array([1, 1, 0, 1], dtype=np.float32)
-    _, tumor = predict(Threshold(), images, presence, patch=(16, 16, 16), config=SegmentConfig(), progress=silent())
-    assert np.allclose(tumor, 0.5)
-
-
-def test_a_request_to_stop_is_heard_between_windows() -> None:
-    progress = Progress(lambda *_: None, lambda: True)
-    with pytest.raises(CanceledError):
-        predict(
-            Threshold(),
-            np.zeros((4, 16, 16, 16), np.float32),
-            np.ones(4, np.float32),
-            patch=(16, 16, 16),
-            config=SegmentConfig(),
-            progress=progress,
-        )
+    windows = np.random.default_rng(0).uniform(-1, 1, (1, 4, 16, 16, 16)).astype(np.float32)
+    found = probabilities(Threshold(), windows, np.array([1, 1, 0, 1], dtype=np.float32))
+    assert np.allclose(found[:, 1], 0.5)
 
 
 def test_tumors_lie_in_the_largest_liver_piece_which_has_no_holes() -> None:
@@ -73,3 +60,30 @@ def test_an_empty_mask_stays_empty() -> None:
     empty = np.zeros((4, 4, 4), dtype=bool)
     assert not largest_component(empty).any()
     assert not without_small_components(empty, minimum_voxels=1).any()
+
+
+class Lopsided(nn.Module):
+    """Calls the first half of every window along x tumor, whatever it holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(20.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tumor = torch.full_like(x[:, :1], -1.0)
+        tumor[..., : x.shape[-1] // 2] = 1.0
+        return torch.cat((torch.full_like(tumor, -40), torch.zeros_like(tumor), self.scale * tumor), dim=1)
+
+
+def test_the_result_is_the_mean_over_the_flips() -> None:
+    windows, presence = np.zeros((1, 4, 4, 4, 4), np.float32), np.ones(4, np.float32)
+    plain, flipped = (probabilities(Lopsided(), windows, presence, flips=flips) for flips in ((), ("x",)))
+    assert np.allclose(plain[0, 1, 0, 0], [1, 1, 0, 0], atol=1e-3)
+    assert np.allclose(flipped[0, 1], 0.5, atol=1e-3)
+
+
+def test_the_network_is_surest_where_one_class_is_all() -> None:
+    organ, tumor = np.array([0.0, 1.0, 1.0, 2 / 3], np.float32), np.array([0.0, 0.0, 0.5, 1 / 3], np.float32)
+    unsure = entropy(organ, tumor)
+    assert np.allclose(unsure, [0, 0, np.log(2) / np.log(3), 1], atol=1e-4)
+    assert as_bytes(unsure).tolist() == [0, 0, 161, 255]

@@ -10,7 +10,7 @@ from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.training.patches import crop_patch, random_center, random_patch
 from tiny_models import working_study
 
-NOTHING = AugmentationConfig(rotation_degrees=0, scale=0, shift_mm=0, gain=0, offset_hu=0, noise_hu=0, phase_dropout=0)
+NOTHING = AugmentationConfig(**dict.fromkeys(set(AugmentationConfig.model_fields) - {"flips"}, 0.0))
 CENTER = np.array([12, 12, 12])
 
 
@@ -74,6 +74,18 @@ def test_labels_stay_with_the_reference_phase_when_phases_shift() -> None:
     plain = crop_patch(study, CENTER, (9, 9, 9))
     assert np.allclose(patch.phases[2], plain.phases[2], atol=1e-3)
     assert not np.allclose(patch.phases[1], plain.phases[1], atol=1.0)
+
+
+def test_every_second_patch_is_flipped_along_the_axes_that_are_named() -> None:
+    study = working_study()
+    plain = crop_patch(study, CENTER, (9, 9, 9))
+    flips = NOTHING.model_copy(update={"flips": ("x",)})
+    kinds = []
+    for seed in range(20):
+        patch = random_patch(study, CENTER, (9, 9, 9), augmentation=flips, rng=np.random.default_rng(seed))
+        kinds.append(np.allclose(patch.phases, plain.phases[..., ::-1], atol=1e-3))
+        assert kinds[-1] or np.allclose(patch.phases, plain.phases, atol=1e-3)
+    assert 4 < sum(kinds) < 16
 
 
 def test_every_lesion_is_chosen_as_often_whatever_its_size() -> None:

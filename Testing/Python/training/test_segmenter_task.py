@@ -13,7 +13,15 @@ import torch
 from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.core.progress import silent
 from Diff4MMLiTSLib.training.checkpoint import save_model
-from Diff4MMLiTSLib.training.segmenter_task import NETWORK, fresh_segmenter, segmenter_task
+from Diff4MMLiTSLib.training.clicks import CLICK_SIGMA_MM
+from Diff4MMLiTSLib.training.segmenter_task import (
+    CLICKS,
+    COARSE_FACTOR,
+    NETWORK,
+    fresh_segmenter,
+    learned_numbers,
+    segmenter_task,
+)
 from Diff4MMLiTSLib.training.trainer import TrainResult, train
 from tiny_models import segmenter_card, segmenter_config, working_study
 
@@ -25,11 +33,11 @@ def run(folder: Path, **loop: object) -> TrainResult:
 
 
 def test_a_segmenter_learns_one_phantom_in_seconds(tmp_path: Path) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     result = run(tmp_path, steps=100, checkpoint_every=0)
     assert result.metrics["tumor_dice"] > 0.7
     assert result.metrics["liver_dice"] > 0.85
-    assert time.monotonic() - started < 30
+    assert time.process_time() - started < 60  # of all cores together
 
 
 def test_the_saved_model_gives_the_same_output_in_a_new_process(tmp_path: Path) -> None:
@@ -68,7 +76,35 @@ def test_an_item_is_a_function_of_its_index_alone() -> None:
     first, _, again = task.sample(5), task.sample(6), task.sample(5)
     assert all((first[key] == again[key]).all() for key in first)
     assert first["images"].shape == (4, 16, 16, 16)
+    assert first["guidance"].shape == (2, 16, 16, 16)
     assert set(first["labels"].ravel()) <= {0, 1, 2}
+
+
+def test_some_patches_have_clicks_and_the_others_none() -> None:
+    config = segmenter_config().model_copy(update={"click_fraction": 0.5, "coarse_fraction": 0.0})
+    task = segmenter_task(config, [working_study("a")], [working_study("b")])
+    clicked = sum(bool(task.sample(index)["guidance"].any()) for index in range(60))
+    assert 15 < clicked < 45
+    plain = segmenter_task(
+        config.model_copy(update={"click_fraction": 0.0}), [working_study("a")], [working_study("b")]
+    )
+    assert not any(plain.sample(index)["guidance"].any() for index in range(20))
+
+
+def test_some_patches_show_the_liver_in_coarse_voxels_without_clicks() -> None:
+    update = {"click_fraction": 0.9, "coarse_fraction": 0.5, "liver_fraction": 1.0, "tumor_fraction": 0.0}
+    config = segmenter_config().model_copy(update=update)
+    task = segmenter_task(config, [working_study("a")], [working_study("b")])
+    items = [task.sample(index) for index in range(40)]
+    small = [item for item in items if 150 < (item["labels"] > 0).sum() < 700]  # 3700 voxels of 3 mm, 460 of 6 mm
+    assert len(small) > 8
+    assert not any(item["guidance"].any() for item in small if (item["labels"] > 0).sum() > 400)
+
+
+def test_the_card_says_what_was_learned_besides() -> None:
+    config = segmenter_config()
+    assert learned_numbers(config) == {COARSE_FACTOR: 2.0, CLICKS: CLICK_SIGMA_MM}
+    assert learned_numbers(config.model_copy(update={"coarse_fraction": 0.0, "click_fraction": 0.0})) == {}
 
 
 def test_real_and_synthetic_studies_are_drawn_in_their_ratio() -> None:

@@ -92,16 +92,29 @@ class SegmentConfig(Settings):
     """Stage 4 at work.
 
     Attributes:
-        overlap: Overlap of neighboring windows, as a fraction.
-        windows_at_once: Windows in one forward pass.
+        overlap: Least overlap of neighboring windows, as a fraction.
+        windows_at_once: Windows in one forward pass; fewer where the memory is too small.
+        margin_mm: How far around the liver that was found at low resolution liver and tumor are looked for.
+        flips: Axes along which the study is flipped as well, one after the other; the result is the mean. For networks
+            that were trained with such flips.
         minimum_tumor_ml: Smaller tumor components are removed. A ball of 4 mm diameter has 0.03 ml.
         probability: Whether the tumor probability is kept.
+        uncertainty: Whether the uncertainty (the entropy of background, liver and tumor) is kept.
     """
 
     overlap: float = Field(default=0.5, ge=0, lt=1)
     windows_at_once: int = Field(default=2, ge=1)
+    margin_mm: float = Field(default=20.0, gt=0)
+    flips: tuple[Literal["x", "y", "z"], ...] = ()
     minimum_tumor_ml: float = Field(default=0.03, ge=0)
     probability: bool = False
+    uncertainty: bool = False
+
+    def fast(self) -> Self:
+        """Return the settings for processors: windows that hardly overlap, no flips, a narrow margin."""
+        return self.model_copy(
+            update={"overlap": min(self.overlap, 0.1), "flips": (), "margin_mm": min(self.margin_mm, 10.0)}
+        )
 
 
 class Sampler(StrEnum):

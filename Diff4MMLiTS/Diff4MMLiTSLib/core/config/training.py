@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from pydantic import Field
 
@@ -55,7 +56,7 @@ class TrainLoopConfig(Settings):
 
 
 class AugmentationConfig(Settings):
-    """How training patches vary. No flips: a mirrored abdomen has its liver on the wrong side.
+    """How training patches vary; what is 0 does not.
 
     Attributes:
         rotation_degrees: Largest rotation about each axis.
@@ -66,6 +67,13 @@ class AugmentationConfig(Settings):
         offset_hu: Standard deviation of the change of brightness, per phase.
         noise_hu: Largest standard deviation of added white noise.
         phase_dropout: Probability that a phase is withheld; one always stays.
+        tissue_hu: Standard deviation of the change of brightness of each kind of tissue (a bent tone curve), per phase.
+        liver_hu: Standard deviation of the change of brightness of the liver against everything else, per phase:
+            fat, iron, cirrhosis, timing.
+        blur_mm: Largest standard deviation of a blur along z, and half of that across it, per phase: thick slices.
+        field_cut: Probability that the field of view ends inside the patch.
+        flips: Axes along which every second patch is flipped. None by default: a mirrored abdomen has its liver on
+            the wrong side.
     """
 
     rotation_degrees: float = Field(default=10.0, ge=0)
@@ -75,6 +83,11 @@ class AugmentationConfig(Settings):
     offset_hu: float = Field(default=8.0, ge=0)
     noise_hu: float = Field(default=10.0, ge=0)
     phase_dropout: float = Field(default=0.25, ge=0, lt=1)
+    tissue_hu: float = Field(default=6.0, ge=0)
+    liver_hu: float = Field(default=10.0, ge=0)
+    blur_mm: float = Field(default=2.0, ge=0)
+    field_cut: float = Field(default=0.1, ge=0, le=1)
+    flips: tuple[Literal["x", "y", "z"], ...] = ()
 
 
 class SegmenterTrainConfig(Settings):
@@ -86,6 +99,9 @@ class SegmenterTrainConfig(Settings):
         tumor_fraction: Part of the patches centered on a tumor.
         liver_fraction: Part of the patches centered in the liver.
         synthetic_fraction: Part of the patches from synthetic studies, when there are real and synthetic ones.
+        coarse_factor: How much larger the voxels are in which the liver is searched at work.
+        coarse_fraction: Part of the patches with such voxels; with 0 the model searches at full resolution.
+        click_fraction: Part of the other patches with clicks; the rest has none, as in automatic use.
         learning_rate: Peak rate of AdamW.
     """
 
@@ -94,6 +110,9 @@ class SegmenterTrainConfig(Settings):
     tumor_fraction: float = Field(default=0.5, ge=0, le=1)
     liver_fraction: float = Field(default=0.3, ge=0, le=1)
     synthetic_fraction: float = Field(default=0.5, ge=0, le=1)
+    coarse_factor: float = Field(default=2.0, gt=1)
+    coarse_fraction: float = Field(default=0.25, ge=0, lt=1)
+    click_fraction: float = Field(default=0.25, ge=0, lt=1)
     learning_rate: float = Field(default=4e-4, gt=0)
     network: SegmenterNetwork = SegmenterNetwork()
     augmentation: AugmentationConfig = AugmentationConfig()
