@@ -19,7 +19,9 @@ def study_of_scene(study_id: str = "") -> SceneStudy:
     raise NotImplementedError
 
 
-def register(study: SceneStudy, *, method: str = "deformable", liver_model: Path | None = None, device: str = "auto") -> Job:
+def register(
+    study: SceneStudy, *, method: str = "deformable", liver_model: Path | None = None, device: str = "auto"
+) -> Job:
     """Align the phases of a study; the job's result is a ``RegistrationResult``.
 
     Args:

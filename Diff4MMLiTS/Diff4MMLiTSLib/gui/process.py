@@ -12,6 +12,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import IO
 
 GRACE_S = 5.0
@@ -65,7 +66,9 @@ class ChildProcess:
         )
         self._readers = [
             threading.Thread(target=_read_lines, args=(self._process.stdout, on_line, self._log), daemon=True),
-            threading.Thread(target=_read_lines, args=(self._process.stderr, lambda _line: False, self._log), daemon=True),
+            threading.Thread(
+                target=_read_lines, args=(self._process.stderr, lambda _line: False, self._log), daemon=True
+            ),
         ]
         for reader in self._readers:
             reader.start()
@@ -111,15 +114,13 @@ class ChildProcess:
     def close_input(self) -> None:
         """Tell the child that no more lines will come."""
         if self._process.stdin is not None:
-            try:
+            with suppress(OSError):
                 self._process.stdin.close()
-            except OSError:
-                pass
 
-    def stop(self, *, grace_s: float = GRACE_S) -> None:
-        """Ask the tree to stop, and kill what is left of it after ``grace_s``; returns at once."""
+    def stop(self) -> None:
+        """Ask the tree to stop, and kill what is left of it after ``GRACE_S``; returns at once."""
         if self._process.poll() is None and self._stopping.acquire(blocking=False):
-            threading.Thread(target=self._stop, args=(grace_s,), daemon=True).start()
+            threading.Thread(target=self._stop, daemon=True).start()
 
     def kill(self) -> None:
         """Kill the whole tree at once."""
@@ -129,19 +130,19 @@ class ChildProcess:
         except subprocess.TimeoutExpired:  # a process in an uninterruptible call of the system ends after it
             return
 
-    def _stop(self, grace_s: float) -> None:
+    def _stop(self) -> None:
         try:
             self.close_input()
             if not WINDOWS:  # Windows has no signal that a process of another console could handle
                 _signal_group(self.pid, signal.SIGTERM)
-                self._wait_for_group(grace_s)
+                self._wait_for_group()
             self.kill()
         finally:
             self._stopping.release()
 
-    def _wait_for_group(self, grace_s: float) -> None:
+    def _wait_for_group(self) -> None:
         """Wait until nobody of the tree is left: a launcher may end before the process that it launched."""
-        end = time.monotonic() + grace_s
+        end = time.monotonic() + GRACE_S
         while time.monotonic() < end:
             is_gone = self._process.poll() is not None
             if is_gone and not _signal_group(self.pid, 0):
@@ -162,9 +163,12 @@ class ChildProcess:
 
 
 def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment in which a Python child can load SimpleITK and speaks UTF-8 without delay."""
+    """Return an environment in which a Python child can load SimpleITK and speaks UTF-8 without delay.
+
+    A file ``numpy.py`` in the current folder is not taken for numpy.
+    """
     result = {key: value for key, value in environment.items() if key != "ITK_AUTOLOAD_PATH"}
-    return result | {"PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1"}
+    return result | {"PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "PYTHONSAFEPATH": "1"}
 
 
 def kill_all() -> None:
@@ -185,6 +189,12 @@ def _signal_group(group: int, number: int) -> bool:
     except PermissionError:  # macOS says so of a group of zombies
         return False
     return True
+
+
+def _reader(stream: IO[bytes] | None, on_line: Callable[[str], bool], log: deque[str]) -> threading.Thread:
+    thread = threading.Thread(target=_read_lines, args=(stream, on_line, log), daemon=True)
+    thread.start()
+    return thread
 
 
 def _read_lines(stream: IO[bytes], on_line: Callable[[str], bool], log: deque[str]) -> None:

@@ -1,4 +1,4 @@
-"""Studies between the MRML scene and study folders; every crossing from RAS to LPS is a file that MRML reads or writes."""
+"""Studies between the MRML scene and study folders; RAS and LPS meet only in files that MRML reads and writes."""
 
 from __future__ import annotations
 

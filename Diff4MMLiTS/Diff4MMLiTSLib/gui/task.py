@@ -63,7 +63,7 @@ class JobError:
     hint: str = ""
 
 
-class JobFailed(Exception):
+class JobFailed(Exception):  # noqa: N818 (the name of a state)
     """``wait`` on a task that failed; ``error`` says why."""
 
     def __init__(self, error: JobError) -> None:
@@ -71,7 +71,7 @@ class JobFailed(Exception):
         super().__init__(f"{error.message} {error.hint}".strip())
 
 
-class JobCanceled(Exception):
+class JobCanceled(Exception):  # noqa: N818 (the name of a state)
     """``wait`` on a task that was canceled."""
 
 
@@ -198,7 +198,9 @@ class Task:
 
 def _loading_error(error: Exception) -> JobError:
     if isinstance(error, Diff4MMLiTSError):
-        return JobError(error.code, error.found.rstrip(".") + ".", " ".join(filter(None, (error.expected, error.remedy))))
+        return JobError(
+            error.code, error.found.rstrip(".") + ".", " ".join(filter(None, (error.expected, error.remedy)))
+        )
     return JobError(
         "loading_failed",
         f"The result was made, but could not be loaded ({type(error).__name__}: {error}).",
