@@ -1,0 +1,218 @@
+"""The panel on top: which volumes make the study, which phase each one is, the liver, and their alignment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import slicer
+
+from ..core.errors import Diff4MMLiTSError, InputError
+from ..core.phase_evidence import PhaseEvidence
+from ..core.phases import Phase
+from ..core.study import Verdict
+from . import logic, roles, views
+from .aligned import partners, plain_volumes
+from .compare_panel import ComparePanel
+from .folder_panel import FolderPanel
+from .job_bar import JobBar
+from .parameters import Parameters
+from .phase_table import PhaseRow, PhaseTable
+from .scene import RegistrationResult, SceneStudy, SegmentChoice
+from .segments import liver_id
+from .texts import _
+from .widgets import Ui, allow, on_click
+
+STUDY_ID = "study"
+"""Names the study in files and results; never the patient's name."""
+
+
+class StudyPanel:
+    """The study that all tabs work on: the volumes of the scene that have a phase.
+
+    Args:
+        ui: The widgets of the module.
+        bar: Runs its jobs.
+        on_change: Called when the study may have changed, so that the tabs can follow.
+        liver_model: Returns the folder of the model that finds the liver when nobody drew it, None when there is none.
+    """
+
+    def __init__(
+        self, ui: Ui, bar: JobBar, *, on_change: Callable[[], None], liver_model: Callable[[], Path | None]
+    ) -> None:
+        self.ui = ui
+        self.bar = bar
+        self.registration: RegistrationResult | None = None
+        self.compare = ComparePanel(ui)
+        self.folders = FolderPanel(ui, bar, on_study=self._loaded)
+        self._on_change = on_change
+        self._liver_model = liver_model
+        self._parameters: Parameters | None = None
+        self._evidences: dict[str, PhaseEvidence] = {}
+        self._table = PhaseTable(ui.phaseTable, on_choice=self._choose, on_select=views.show_volume)
+        on_click(ui.detectButton, self._detect)
+        on_click(ui.registerButton, lambda: self.register("deformable"))
+        on_click(ui.unregisterButton, lambda: self.register("none"))
+        ui.liverSelector.currentNodeChanged.connect(lambda _node: self._on_change())
+
+    def set_parameters(self, parameters: Parameters | None) -> None:
+        """Take the parameter node of the scene, or none while the scene is closed."""
+        self._parameters = parameters
+        self.compare.set_parameters(parameters)
+        if parameters is None:
+            self.registration = None
+            self._evidences.clear()
+
+    def study(self) -> SceneStudy:
+        """Return the study as the tabs shall use it: aligned, when it was aligned.
+
+        Raises:
+            InputError: No volume has a phase, or two have the same.
+        """
+        study = self._as_acquired()
+        aligned = partners(study.phases)
+        return replace(study, phases={phase: aligned.get(phase, volume) for phase, volume in study.phases.items()})
+
+    def refresh(self) -> None:
+        """Show the volumes of the scene as they are now, and what can be done with them."""
+        volumes = plain_volumes()
+        self._propose(volumes)
+        self._table.show([self._row(volume) for volume in volumes])
+        try:
+            study, problem = self.study(), ""
+        except InputError as error:
+            study, problem = None, str(error)
+        self.compare.set_study(study)
+        self._say(volumes, problem)
+        unneeded = "" if study is None or len(study.phases) > 1 else _("A study of one phase needs no registration.")
+        aligned = self.registration is None and study is not None and study.is_aligned
+        reason = self.bar.busy or problem or unneeded
+        allow(self.ui.registerButton, reason or (_("The phases are aligned already.") if aligned else ""))
+        allow(self.ui.unregisterButton, reason or (_("The phases are aligned already.") if aligned else ""))
+        for button in (self.ui.openFolderButton, self.ui.sampleButton):
+            allow(button, self.bar.busy)
+        allow(self.ui.detectButton, self.bar.busy or ("" if volumes else _("There is no volume in the scene.")))
+
+    def register(self, method: str, then: Callable[[], None] = lambda: None) -> None:
+        """Align the phases in the background; ``none`` keeps them where they are, on one grid.
+
+        Args:
+            method: none, rigid, affine or deformable.
+            then: Called when it is done.
+        """
+        device = self._parameters.device if self._parameters else "auto"
+        study = self._as_acquired()
+        model = None if study.liver or method == "none" else self._liver_model()
+        title = _("Keep unregistered") if method == "none" else _("Register")
+
+        def show(result: RegistrationResult) -> None:
+            self._remove_alignment()
+            self.registration = result
+            views.show_volume(result.aligned.reference)
+            then()
+
+        self.bar.run(lambda: logic.register(study, method=method, liver_model=model, device=device), title, show)
+
+    def close(self) -> None:
+        """End what runs for this panel."""
+        self.compare.close()
+        self.folders.close()
+
+    def _propose(self, volumes: list[slicer.vtkMRMLScalarVolumeNode]) -> None:
+        """Give new volumes the phase that their names and headers tell surely."""
+        new = [volume for volume in volumes if volume.GetID() not in self._evidences]
+        if not new:
+            return
+        found = {volume: roles.evidence_of(volume) for volume in new}
+        self._evidences |= {volume.GetID(): evidence for volume, evidence in found.items()}
+        self._take({v: e for v, e in found.items() if v.GetAttribute(roles.ROLE_ATTRIBUTE) is None})
+
+    def _take(self, found: dict[slicer.vtkMRMLScalarVolumeNode, PhaseEvidence]) -> None:
+        """Write the proposed phases that no other volume has."""
+        taken = {roles.role_of(volume) for volume in plain_volumes() if volume not in found}
+        for phase, volume in roles.proposed_phases(found).items():
+            if phase not in taken:
+                roles.set_role(volume, phase)
+
+    def _detect(self) -> None:
+        """Look at headers and images of all volumes, and take what they tell surely."""
+        volumes = plain_volumes()
+        for volume in volumes:
+            volume.RemoveAttribute(roles.ROLE_ATTRIBUTE)
+        with self.bar.watched(_("Find phases")) as progress:
+            found = dict(zip(volumes, roles.evidence_with_images(volumes, progress), strict=True))
+            self._evidences |= {volume.GetID(): evidence for volume, evidence in found.items()}
+            self._take(found)
+        self._on_change()
+
+    def _choose(self, volume: slicer.vtkMRMLScalarVolumeNode, phase: Phase | None) -> None:
+        """Take the user's choice, unless another volume has this phase."""
+        others = [(other, roles.role_of(other)) for other in plain_volumes() if other is not volume]
+        choices = [(other, role) for other, role in others if role is not None]
+        try:
+            roles.check_roles([*choices, (volume, phase)] if phase else choices)
+        except Diff4MMLiTSError as error:
+            self.refresh()
+            self._message(str(error))
+            return
+        roles.set_role(volume, phase)
+        self._on_change()
+
+    def _row(self, volume: slicer.vtkMRMLScalarVolumeNode) -> PhaseRow:
+        phase = roles.role_of(volume)
+        evidence = self._evidences[volume.GetID()]
+        reasons = "\n".join(evidence.reasons) or _(
+            "Neither name nor headers tell the phase; “Find phases” looks at it."
+        )
+        if self.registration is None or phase is None:
+            return PhaseRow(volume, phase, reasons, _("As acquired") if phase else "", "")
+        if phase not in self.registration.qa:
+            return PhaseRow(volume, phase, reasons, _("Reference"), "")
+        qa = self.registration.qa[phase]
+        return PhaseRow(volume, phase, reasons, _verdict_name(qa.verdict), "\n".join(qa.reasons))
+
+    def _say(self, volumes: list[slicer.vtkMRMLScalarVolumeNode], problem: str) -> None:
+        if not volumes:
+            self._message(_("Open a folder, load volumes with Slicer, or try the sample study."))
+        elif problem:
+            self._message(problem)
+        elif self.registration is not None and self.registration.verdict is not Verdict.PASS:
+            self._message(
+                _("Look at the alignment (“Compare by eye”); register again or keep the phases unregistered.")
+            )
+        else:
+            self._message("")
+
+    def _message(self, text: str) -> None:
+        self.ui.phaseMessage.text = text
+        self.ui.phaseMessage.visible = bool(text)
+
+    def _loaded(self, study: SceneStudy) -> None:
+        self._remove_alignment()
+        views.show_volume(study.reference)
+        self._on_change()
+
+    def _as_acquired(self) -> SceneStudy:
+        """Return the study of the volumes as they were acquired, with the liver that the user chose."""
+        choices = [(volume, phase) for volume in plain_volumes() if (phase := roles.role_of(volume)) is not None]
+        if not choices:
+            raise InputError(_("No volume has a phase yet: choose one in the table"))
+        roles.check_roles(choices)
+        chosen = self._parameters.liver if self._parameters else None
+        segment = liver_id(chosen) if chosen else ""
+        liver = SegmentChoice(chosen, segment) if segment else None
+        return SceneStudy(STUDY_ID, {phase: volume for volume, phase in choices}, liver=liver)
+
+    def _remove_alignment(self) -> None:
+        """Take what the last registration made out of the scene: aligned volumes and transforms."""
+        made = list(self.registration.transforms.values()) if self.registration is not None else []
+        made += partners({roles.role_of(volume): volume for volume in plain_volumes()}).values()
+        self.registration = None
+        for node in made:
+            if slicer.mrmlScene.IsNodePresent(node):
+                slicer.mrmlScene.RemoveNode(node)
+
+
+def _verdict_name(verdict: Verdict) -> str:
+    return {Verdict.PASS: _("Aligned"), Verdict.REVIEW: _("Aligned, check"), Verdict.REJECT: _("Failed")}[verdict]

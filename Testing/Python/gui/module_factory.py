@@ -1,0 +1,125 @@
+"""The module as Slicer builds it, in a scene with the nodes that the application always has."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import time
+from pathlib import Path
+
+import slicer
+import slicer_stand_in
+from qt_stand_in import QtCore, QtWidgets, settle
+
+ROOT = Path(__file__).parents[3]
+MODULE_FILE = ROOT / "Diff4MMLiTS" / "Diff4MMLiTS.py"
+SCREENSHOTS = ROOT / "Resources" / "Screenshots"
+APPLICATION_NODES = (
+    ("vtkMRMLSelectionNode", "Singleton"),
+    ("vtkMRMLInteractionNode", "Singleton"),
+    ("vtkMRMLSliceNode", "Red"),
+    ("vtkMRMLSliceCompositeNode", "Red"),
+)
+
+
+def module_script():
+    """Return the module's script, imported as Slicer does: by its path."""
+    spec = importlib.util.spec_from_file_location("Diff4MMLiTS", MODULE_FILE)
+    script = importlib.util.module_from_spec(spec)
+    sys.modules["Diff4MMLiTS"] = script
+    spec.loader.exec_module(script)
+    return script
+
+
+def add_application_nodes(scene):
+    """Add what a scene of the application has even when it is empty."""
+    for kind, tag in APPLICATION_NODES:
+        node = scene.CreateNodeByClass(kind)
+        node.UnRegister(None)
+        node.SetSingletonTag(tag)
+        if kind.startswith("vtkMRMLSlice"):
+            node.SetName(tag)
+            node.SetLayoutName(tag)
+        scene.AddNode(node)
+
+
+class Driver:
+    """A user in front of the module.
+
+    Args:
+        widget: The module's widget after ``setup``.
+    """
+
+    def __init__(self, widget):
+        self.widget, self.gui, self.ui = widget, widget.gui, widget.gui.ui
+
+    def click(self, name):
+        """Press a button as a mouse does; a disabled button is an error of the test."""
+        button = getattr(self.ui, name)
+        assert button.enabled, f"{name} is disabled: {button.toolTip}"
+        button.click()
+        self.settle()
+
+    def choose(self, name, text):
+        """Choose an entry of a combo box by its text."""
+        combo = getattr(self.ui, name)
+        index = combo.findText(text)
+        assert index >= 0, f"{name} has no '{text}'"
+        combo.setCurrentIndex(index)
+        self.settle()
+
+    def rows(self, name):
+        """Return the texts of a table."""
+        table = getattr(self.ui, name)
+        return [[table.item(r, c).text() for c in range(table.columnCount)] for r in range(table.rowCount)]
+
+    def phases(self):
+        """Return the chosen phase of each volume, by the volume's name."""
+        table = self.ui.phaseTable
+        return {table.item(r, 1).text(): table.cellWidget(r, 0).currentText for r in range(table.rowCount)}
+
+    def choose_phase(self, volume_name, text):
+        """Choose the phase of a volume."""
+        table = self.ui.phaseTable
+        (row,) = [r for r in range(table.rowCount) if table.item(r, 1).text() == volume_name]
+        table.cellWidget(row, 0).setCurrentText(text)
+        self.settle()
+
+    def settle(self, seconds=0.12):
+        """Let timers and events run."""
+        settle(QtWidgets.QApplication.instance(), seconds)
+
+    def wait_for_job(self, timeout_s=120):
+        """Wait until the job is over, as a user would who watches the bar."""
+        end = time.monotonic() + timeout_s
+        while self.gui.bar.busy:
+            assert time.monotonic() < end, f"still running: {self.ui.jobMessage.text}"
+            self.settle(0.1)
+        assert not self.ui.errorFrame.visible, self.ui.errorLabel.text
+        self.settle()
+
+    def screenshot(self, name, width=460, height=760):
+        """Keep a picture of the panel as it is now."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        top = self.gui.top
+        top.resize(width, height)
+        self.settle()
+        assert top.grab().save(str(SCREENSHOTS / name))
+
+
+def settings_in(folder):
+    """Return empty settings in a file of their own."""
+    return QtCore.QSettings(str(folder / "settings.ini"), QtCore.QSettings.IniFormat)
+
+
+def open_module(monkeypatch, folder):
+    """Return a driver of the opened module."""
+    slicer_stand_in.install()
+    application = slicer_stand_in.Application()
+    application.settings = settings_in(folder)
+    monkeypatch.setattr(slicer, "app", application, raising=False)
+    add_application_nodes(slicer.mrmlScene)
+    widget = module_script().Diff4MMLiTSWidget()
+    widget.setup()
+    widget.parent.show()
+    return Driver(widget)
