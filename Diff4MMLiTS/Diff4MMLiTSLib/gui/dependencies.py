@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib import metadata
+from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
-from .task import Task
+from .engine import engine_environment
+from .process import ChildProcess
+from .protocol import error_of_exit, no_interpreter
+from .task import JobError, JobState, Task
 
 REQUIREMENTS_FILE = Path(__file__).parents[2] / "Resources" / "requirements.txt"
 """Lower bounds of what pip installs; torch comes through the PyTorch extension, SimpleITK with Slicer."""
+
+TORCH_BOUND = "2.4"
 
 
 class InstallKind(StrEnum):
@@ -95,29 +105,134 @@ class EngineState:
     @property
     def is_ready(self) -> bool:
         """Whether every command can run."""
-        raise NotImplementedError
+        return self.torch_works and all(package.is_satisfied for package in self.packages)
 
 
 def packages_here() -> tuple[Package, ...]:
     """Return the needed packages as this interpreter has them; fast, offline, imports none of them."""
-    raise NotImplementedError
+    return tuple(_package(name, bound, _version_here(name)) for name, bound in _requirements())
 
 
 def install_steps(packages: Sequence[Package], *, has_pytorch_extension: bool) -> tuple[InstallStep, ...]:
-    """Return what must be done, in order; empty when nothing is missing."""
-    raise NotImplementedError
+    """Return what must be done, in order; empty when nothing is missing.
+
+    Args:
+        packages: As ``packages_here`` or an ``EngineState`` tells.
+        has_pytorch_extension: Whether Slicer's PyTorch extension is installed, which chooses the right torch.
+    """
+    missing = {package.name: package for package in packages if not package.is_satisfied}
+    steps = []
+    torch = missing.pop("torch", None)
+    if torch is not None and not has_pytorch_extension:
+        steps.append(InstallStep(InstallKind.PYTORCH_EXTENSION, "Install the extension PyTorch and restart Slicer"))
+    if torch is not None:
+        bound = torch.requirement.removeprefix(torch.name)
+        steps.append(InstallStep(InstallKind.TORCH, "Install PyTorch for this computer's GPU or CPU", (bound,)))
+    if missing:
+        names = ", ".join(missing)
+        requirements = tuple(package.requirement for package in missing.values())
+        steps.append(InstallStep(InstallKind.PACKAGES, f"Install {names}", requirements))
+    return tuple(steps)
 
 
 class EngineCheck(Task):
     """Asks the engine's interpreter what it has, in a child process; ``result`` is an ``EngineState``.
+
+    A torch that crashes when it is imported ends that process, never Slicer's.
 
     Args:
         python: The interpreter.
     """
 
     def __init__(self, python: str) -> None:
-        raise NotImplementedError
+        super().__init__()
+        self._python = python
+        self._child: ChildProcess | None = None
+        self._lines: list[str] = []
 
     def start(self) -> None:
         """Start the child."""
-        raise NotImplementedError
+        command = [self._python, "-m", "Diff4MMLiTSLib", "doctor", "--json"]
+        try:
+            environment = engine_environment(self._python)
+            self._child = ChildProcess(command, environment=environment, on_line=self._take)
+            self._state = JobState.RUNNING
+        except OSError as error:
+            self._finish(JobState.FAILED, no_interpreter(self._python, error))
+
+    def _take(self, line: str) -> bool:
+        self._lines.append(line)
+        return True
+
+    def _advance(self) -> None:
+        code = self._child.exit_code if self._child is not None else None
+        if self._child is None or code is None:
+            return
+        if self._canceled:
+            self._finish(JobState.CANCELED)
+            return
+        text = "\n".join(self._lines)
+        try:
+            self._result = _engine_state(json.loads(text[max(0, text.find("{")) :]))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            error = error_of_exit(code, self._child.log or text) if code else _not_understood(self._python)
+            self._finish(JobState.FAILED, error)
+        else:
+            self._finish(JobState.DONE)
+
+    def _stop(self) -> None:
+        if self._child is not None:
+            self._child.stop()
+
+
+def _not_understood(python: str) -> JobError:
+    message = f"The interpreter '{python}' gave an answer that is not understood."
+    return JobError("unexpected", message, "Choose a Python of version 3.11 or newer in the Setup tab.")
+
+
+def _engine_state(record: dict[str, Any]) -> EngineState:  # Any: JSON of "doctor"
+    gpus = tuple(
+        Gpu(f"cuda:{index}", str(gpu["name"]), float(gpu["memory_gb"]), float(gpu.get("free_gb", gpu["memory_gb"])))
+        for index, gpu in enumerate(record["gpus"])
+    )
+    versions = record["packages"]
+    return EngineState(
+        python=str(record["python"]),
+        packages=tuple(_package(name, bound, str(versions.get(name) or "")) for name, bound in _requirements()),
+        torch_works=bool(record["torch_works"]),
+        gpus=gpus,
+        memory_gb=float(record["memory_gb"]),
+        disk_free_gb=float(record["disk_free_gb"]),
+        advice=tuple(map(str, record["advice"])),
+    )
+
+
+def _requirements() -> Iterator[tuple[str, str]]:
+    """Give name and lower bound of each needed package; torch first."""
+    yield "torch", TORCH_BOUND
+    for line in REQUIREMENTS_FILE.read_text(encoding="utf-8").splitlines():
+        name, separator, bound = line.partition("#")[0].strip().partition(">=")
+        if separator:
+            yield name.strip(), bound.strip()
+
+
+def _package(name: str, bound: str, version: str) -> Package:
+    return Package(name, version, bool(version) and _is_at_least(version, bound), f"{name}>={bound}")
+
+
+def _version_here(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _is_at_least(version: str, bound: str) -> bool:
+    """Compare the leading numbers of two versions; what follows them (``+cu126``, ``rc1``) does not count."""
+    pairs = zip_longest(_numbers(version), _numbers(bound), fillvalue=0)
+    return next((found > needed for found, needed in pairs if found != needed), True)
+
+
+def _numbers(version: str) -> list[int]:
+    leading = re.match(r"\d+(?:\.\d+)*", version)
+    return [int(number) for number in leading.group().split(".")] if leading else []

@@ -16,7 +16,7 @@ from ..core.images import read_volume
 from ..core.phase_evidence import PhaseEvidence, merge_evidence, phase_from_tags, phase_from_text
 from ..core.phase_image import evidence_from_findings, findings_of
 from ..core.phases import Phase, in_order
-from ..core.progress import Progress
+from ..core.progress import Progress, silent
 from .crossing import write_image
 from .world import in_world
 
@@ -50,7 +50,7 @@ def evidence_of(volume: slicer.vtkMRMLScalarVolumeNode) -> PhaseEvidence:
 
 
 def evidence_with_images(
-    volumes: Sequence[slicer.vtkMRMLScalarVolumeNode], progress: Progress
+    volumes: Sequence[slicer.vtkMRMLScalarVolumeNode], progress: Progress | None = None
 ) -> tuple[PhaseEvidence, ...]:
     """Return the evidence of names and headers merged with what the images themselves say; takes seconds a volume.
 
@@ -61,6 +61,7 @@ def evidence_with_images(
     Raises:
         CanceledError: The user asked to stop.
     """
+    progress = progress or silent()
     findings = []
     for index, volume in enumerate(volumes):
         progress.update(index / len(volumes), f"looking at {volume.GetName()}")

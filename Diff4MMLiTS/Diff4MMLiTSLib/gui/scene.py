@@ -156,13 +156,15 @@ class SegmentationResult:
         node: The segmentation: liver, and one segment per tumor.
         folder: The folder that the engine wrote, with the probability where it was asked for.
         intended_use: What the model says it is for.
-        keep: Whatever must live as long as the folder.
+        study_folder: The study as it was given to the engine; None when it is not kept.
+        keep: Whatever must live as long as the folders.
     """
 
     study: SceneStudy
     node: slicer.vtkMRMLSegmentationNode
     folder: Path
     intended_use: str = ""
+    study_folder: Path | None = None
     keep: object = field(default=None, repr=False)
 
     @property
@@ -335,7 +337,9 @@ def _all_or_nothing() -> Iterator[list[Any]]:  # Any: MRML is not typed
         yield added
     except BaseException:
         for node in added:
-            slicer.mrmlScene.RemoveNode(node)
+            displays = [node.GetNthDisplayNode(index) for index in range(node.GetNumberOfDisplayNodes())]
+            for each in [*filter(None, displays), node]:
+                slicer.mrmlScene.RemoveNode(each)
         raise
 
 

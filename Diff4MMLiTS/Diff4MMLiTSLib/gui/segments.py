@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ..core.lesions import TOUCHING
-from .world import as_array, as_matrix, image_of, lattice_of
+from ..core.metrics import bounding_box
+from .world import Lattice, array_of, as_array, as_matrix, image_of, lattice_of, segment_on
 
 LIVER_TERMINOLOGY = (
     "Segmentation category and type - 3D Slicer General Anatomy list~SCT^123037004^Anatomical Structure"
@@ -63,7 +65,7 @@ class Part:
     """
 
     mask: BoolArray
-    start: tuple[int, int, int]
+    start: Sequence[int]
     index_to_node: FloatArray
 
 
@@ -105,13 +107,37 @@ def set_tumors(
     """
     for segment_id in tumor_ids(node):
         node.GetSegmentation().RemoveSegment(segment_id)
-    labels, count = ndimage.label(mask, structure=TOUCHING)
+    box = bounding_box(mask)
+    if box is None:
+        return
+    labels, count = ndimage.label(mask[box], structure=TOUCHING)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    boxes = ndimage.find_objects(labels)
+    inside = ndimage.find_objects(labels)
     for number, index in enumerate(np.argsort(-sizes, kind="stable"), start=1):
-        box = boxes[index]
-        part = Part(labels[box] == index + 1, (box[2].start, box[1].start, box[0].start), index_to_node)
-        _add(node, f"{TUMOR_ID}{number}", Look(f"Tumor {number}", TUMOR_TERMINOLOGY, TUMOR_COLOR, source), part)
+        part = inside[index]
+        start = [part[axis].start + box[axis].start for axis in (2, 1, 0)]
+        look = Look(f"Tumor {number}", TUMOR_TERMINOLOGY, TUMOR_COLOR, source)
+        _add(node, f"{TUMOR_ID}{number}", look, Part(labels[part] == index + 1, start, index_to_node))
+
+
+def mask_of(
+    node: slicer.vtkMRMLSegmentationNode, segment_ids: Sequence[str], shape: Sequence[int], index_to_world: FloatArray
+) -> BoolArray:
+    """Return the union of segments on a lattice.
+
+    Args:
+        node: The segmentation.
+        segment_ids: Its segments; ids that it does not have are left out.
+        shape: Of the lattice, (Z, Y, X).
+        index_to_world: Voxel index (x, y, z) -> world, (4, 4), RAS mm.
+    """
+    depth, height, width = shape
+    lattice = Lattice((width, height, depth), index_to_world)
+    union = np.zeros((depth, height, width), dtype=bool)
+    for segment_id in segment_ids:
+        if segment_id in _ids(node):
+            union |= array_of(segment_on(node, segment_id, lattice).GetImageData()) > 0
+    return union
 
 
 def tumor_ids(node: slicer.vtkMRMLSegmentationNode) -> tuple[str, ...]:

@@ -79,11 +79,15 @@ def segment_on(
     if image.IsEmpty():
         mask = np.zeros(lattice.size[::-1], dtype=np.uint8)
         return _node_of(image_of(mask), lattice, "vtkMRMLLabelMapVolumeNode")
+    extent = image.GetExtent()
+    parent = node.GetParentTransformNode()
+    if parent is None and Lattice(lattice.size, as_array(matrix)).same_as(lattice):
+        mask = _pasted(array_of(image) > 0, extent[::2], lattice.size[::-1])
+        return _node_of(image_of(mask), lattice, "vtkMRMLLabelMapVolumeNode")
     plain = vtk.vtkImageData()  # image coordinates are voxel indices, as those of a volume node's are
-    plain.SetExtent(image.GetExtent())
+    plain.SetExtent(extent)
     plain.GetPointData().SetScalars(image.GetPointData().GetScalars())
-    to_local = _transform(None, node.GetParentTransformNode())
-    mask_image = _resampled(plain, as_array(matrix), to_local, lattice, is_mask=True)
+    mask_image = _resampled(plain, as_array(matrix), _transform(None, parent), lattice, is_mask=True)
     return _node_of(mask_image, lattice, "vtkMRMLLabelMapVolumeNode")
 
 
@@ -145,6 +149,17 @@ def _node_of(image: vtk.vtkImageData, lattice: Lattice, class_name: str) -> Any:
     node.SetAndObserveImageData(image)
     node.SetIJKToRASMatrix(as_matrix(lattice.to_world))
     return node
+
+
+def _pasted(part: NDArray[np.bool_], start_xyz: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return a mask (Z, Y, X) with a part in it; what reaches beyond is cut off."""
+    mask = np.zeros(shape, dtype=np.uint8)
+    low = np.array(start_xyz[::-1])
+    first, last = np.clip(low, 0, shape), np.clip(low + part.shape, 0, shape)
+    here = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+    there = tuple(slice(a, b) for a, b in zip(first - low, last - low, strict=True))
+    mask[here] = part[there]
+    return mask
 
 
 def _size(image: vtk.vtkImageData) -> tuple[int, int, int]:
