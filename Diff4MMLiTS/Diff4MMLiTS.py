@@ -128,7 +128,7 @@ class Diff4MMLiTSLogic(ScriptedLoadableModuleLogic):
         return Parameters(super().getParameterNode())
 
     def __getattr__(self, name):
-        """Return a function of Diff4MMLiTSLib.gui.logic: study_of_scene, register, segment, segment_folder and so on."""
+        """Return a function of Diff4MMLiTSLib.gui.logic: study_of_scene, register, segment and so on."""
         if name.startswith("_"):
             raise AttributeError(name)
         from Diff4MMLiTSLib.gui import logic

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any  # the result of a task is what its on_result made
 
+import qt
 import slicer
 
-from ..core.errors import CanceledError, explain
+from ..core.errors import CanceledError, Diff4MMLiTSError
 from ..core.progress import Progress
 from .task import JobError, JobProgress, JobState, Task
 from .texts import _, duration
 from .timer import TaskTimer
 from .widgets import Ui, on_click
+
+ICON_PIXELS = 24
 
 
 class JobBar:
@@ -34,6 +39,8 @@ class JobBar:
         on_click(ui.cancelButton, self.cancel)
         on_click(ui.dismissButton, self.dismiss)
         ui.detailsButton.toggled.connect(self._show_log)
+        icon = qt.QApplication.style().standardIcon(qt.QStyle.SP_MessageBoxWarning)
+        ui.errorIcon.setPixmap(icon.pixmap(ICON_PIXELS, ICON_PIXELS))
         self.dismiss()
         self._idle("")
 
@@ -54,7 +61,7 @@ class JobBar:
         try:
             task = start()
         except Exception as error:  # whatever went wrong is shown where the user looks
-            self.fail(_as_job_error(error))
+            self._fail_with(error)
             return
         self._begin(title)
         self._timer = TaskTimer(task, on_change=self._show, on_end=lambda ended: self._end(ended, on_done))
@@ -76,7 +83,7 @@ class JobBar:
             self._idle(_("{job}: canceled.").format(job=title))
         except Exception as error:  # whatever went wrong is shown where the user looks
             self._idle("")
-            self.fail(_as_job_error(error))
+            self._fail_with(error)
         else:
             self._idle(_("{job}: done.").format(job=title))
         self._on_change()
@@ -95,6 +102,15 @@ class JobBar:
         self.ui.logText.setPlainText(log)
         self.ui.detailsButton.visible = bool(log)
         self.ui.errorFrame.visible = True
+
+    def _fail_with(self, error: Exception) -> None:
+        """Show an error of ours in its words, and any other with what a developer needs."""
+        if isinstance(error, Diff4MMLiTSError):
+            self.fail(JobError(error.code, error.found.rstrip(".") + ".", error.remedy or error.expected))
+            return
+        logging.getLogger(__name__).exception("A job could not be started or its result not be shown")
+        what = _("Something unexpected happened in Slicer ({kind}).").format(kind=type(error).__name__)
+        self.fail(JobError("unexpected", what, _("Report it with the details.")), traceback.format_exc())
 
     def dismiss(self) -> None:
         """Hide the error."""
@@ -138,7 +154,7 @@ class JobBar:
             try:
                 on_done(task.result)
             except Exception as error:  # the same
-                self.fail(_as_job_error(error))
+                self._fail_with(error)
         elif task.state is JobState.CANCELED:
             self.ui.jobMessage.text = _("{job}: canceled; nothing was changed.").format(job=title)
         elif task.error:
@@ -156,8 +172,3 @@ class JobBar:
 
     def _show_log(self, is_open: bool) -> None:
         self.ui.logText.visible = is_open
-
-
-def _as_job_error(error: Exception) -> JobError:
-    known = explain(error)
-    return JobError(known.code, known.found.rstrip(".") + ".", known.remedy or known.expected)

@@ -50,7 +50,7 @@ class LesionPanel:
         self._show(())
 
     def _show(self, phases: Sequence[Phase]) -> None:
-        titles = [_("No."), _("Volume (ml)"), _("Diameter (mm)"), *(f"{phase} (HU)" for phase in phases)]
+        titles = [_("No."), _("Volume (ml)"), _("Diameter (mm)"), *map(str, phases)]
         prepare_table(self.ui.lesionTable, titles, stretched=1)
         rows = [
             [
@@ -61,7 +61,7 @@ class LesionPanel:
             ]
             for lesion in self.lesions
         ]
-        fill_table(self.ui.lesionTable, rows, [lesion.name for lesion in self.lesions])
+        fill_table(self.ui.lesionTable, rows, [_tip(lesion) for lesion in self.lesions])
         allow(self.ui.saveTableButton, "" if self.lesions else _("There is no lesion to save."))
         self._draw()
 
@@ -93,3 +93,10 @@ class LesionPanel:
             write_lesions_csv(self.lesions, path if path.suffix else path.with_suffix(".csv"))
         except InputError as error:
             self.bar.fail(JobError(error.code, error.found, error.remedy))
+
+
+def _tip(lesion: LesionMeasures) -> str:
+    """Return the row in words, since its titles are short."""
+    words = _("{name}: {ml} ml, longest axial diameter {mm} mm; mean in HU: {means}")
+    means = ", ".join(f"{phase} {value:.0f}" for phase, value in lesion.mean_hu.items())
+    return words.format(name=lesion.name, ml=f"{lesion.volume_ml:.2f}", mm=f"{lesion.diameter_mm:.1f}", means=means)

@@ -46,7 +46,7 @@ class ModelPanel:
         self.ui.dataNote.text = _(
             "Imported models: {folder}\nWorking files lie in Slicer's temporary folder and go with their result; "
             "scenes and tables go only where you save them."
-        ).format(folder=models_folder())
+        ).format(folder=_short(models_folder()))
         self._selected()
 
     def refresh(self) -> None:
@@ -117,3 +117,8 @@ class ModelPanel:
         folder = models_folder()
         folder.mkdir(parents=True, exist_ok=True)
         qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
+
+
+def _short(folder: Path) -> str:
+    """Return a path with ~ for the user's home folder."""
+    return f"~/{folder.relative_to(Path.home())}" if folder.is_relative_to(Path.home()) else str(folder)

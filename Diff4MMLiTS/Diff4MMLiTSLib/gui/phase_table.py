@@ -19,10 +19,10 @@ def phase_name(phase: Phase | None) -> str:
     """Return the name of a phase as radiologists say it."""
     names = {
         None: _("Not used"),
-        Phase.NC: _("Native (NC)"),
-        Phase.AP: _("Arterial (AP)"),
-        Phase.PVP: _("Portal venous (PVP)"),
-        Phase.DELAY: _("Delayed (DELAY)"),
+        Phase.NC: _("NC – native"),
+        Phase.AP: _("AP – arterial"),
+        Phase.PVP: _("PVP – portal venous"),
+        Phase.DELAY: _("DELAY – delayed"),
     }
     return names[phase]
 
@@ -68,7 +68,7 @@ class PhaseTable:
         self._on_choice = on_choice
         self._on_select = on_select
         self._rows: tuple[PhaseRow, ...] = ()
-        prepare_table(table, [_("Phase"), _("Volume"), _("Spacing (mm)"), _("Alignment")], stretched=1)
+        prepare_table(table, [_("Phase"), _("Volume"), _("Voxel (mm)"), _("Alignment")], stretched=1)
         table.itemSelectionChanged.connect(self._selected)
 
     def show(self, rows: Sequence[PhaseRow]) -> None:
@@ -100,4 +100,4 @@ class PhaseTable:
 
 
 def _spacing(volume: slicer.vtkMRMLScalarVolumeNode) -> str:
-    return " × ".join(f"{spacing:.3g}" for spacing in volume.GetSpacing())
+    return " × ".join(f"{spacing:.2g}" for spacing in volume.GetSpacing())

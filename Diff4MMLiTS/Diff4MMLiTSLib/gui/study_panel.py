@@ -24,8 +24,8 @@ from .segments import liver_id
 from .texts import _
 from .widgets import Ui, allow, on_click
 
-STUDY_ID = "study"
-"""Names the study in files and results; never the patient's name."""
+UNREGISTERED = "none"
+"""The method that keeps the phases where they are, on one grid."""
 
 
 class StudyPanel:
@@ -46,6 +46,7 @@ class StudyPanel:
         self.registration: RegistrationResult | None = None
         self.compare = ComparePanel(ui)
         self.folders = FolderPanel(ui, bar, on_study=self._loaded)
+        self._method = ""
         self._on_change = on_change
         self._liver_model = liver_model
         self._parameters: Parameters | None = None
@@ -53,7 +54,7 @@ class StudyPanel:
         self._table = PhaseTable(ui.phaseTable, on_choice=self._choose, on_select=views.show_volume)
         on_click(ui.detectButton, self._detect)
         on_click(ui.registerButton, lambda: self.register("deformable"))
-        on_click(ui.unregisterButton, lambda: self.register("none"))
+        on_click(ui.unregisterButton, lambda: self.register(UNREGISTERED))
         ui.liverSelector.currentNodeChanged.connect(lambda _node: self._on_change())
 
     def set_parameters(self, parameters: Parameters | None) -> None:
@@ -70,19 +71,17 @@ class StudyPanel:
         Raises:
             InputError: No volume has a phase, or two have the same.
         """
-        study = self._as_acquired()
-        aligned = partners(study.phases)
-        return replace(study, phases={phase: aligned.get(phase, volume) for phase, volume in study.phases.items()})
+        return replace(logic.study_of_scene(), liver=self._liver())
 
     def refresh(self) -> None:
         """Show the volumes of the scene as they are now, and what can be done with them."""
         volumes = plain_volumes()
         self._propose(volumes)
-        self._table.show([self._row(volume) for volume in volumes])
         try:
             study, problem = self.study(), ""
         except InputError as error:
             study, problem = None, str(error)
+        self._table.show([self._row(volume, study) for volume in volumes])
         self.compare.set_study(study)
         self._say(volumes, problem)
         unneeded = "" if study is None or len(study.phases) > 1 else _("A study of one phase needs no registration.")
@@ -103,12 +102,12 @@ class StudyPanel:
         """
         device = self._parameters.device if self._parameters else "auto"
         study = self._as_acquired()
-        model = None if study.liver or method == "none" else self._liver_model()
-        title = _("Keep unregistered") if method == "none" else _("Register")
+        model = None if study.liver or method == UNREGISTERED else self._liver_model()
+        title = _("Keep unregistered") if method == UNREGISTERED else _("Register")
 
         def show(result: RegistrationResult) -> None:
             self._remove_alignment()
-            self.registration = result
+            self.registration, self._method = result, method
             views.show_volume(result.aligned.reference)
             then()
 
@@ -159,18 +158,26 @@ class StudyPanel:
         roles.set_role(volume, phase)
         self._on_change()
 
-    def _row(self, volume: slicer.vtkMRMLScalarVolumeNode) -> PhaseRow:
+    def _row(self, volume: slicer.vtkMRMLScalarVolumeNode, study: SceneStudy | None) -> PhaseRow:
         phase = roles.role_of(volume)
-        evidence = self._evidences[volume.GetID()]
-        reasons = "\n".join(evidence.reasons) or _(
-            "Neither name nor headers tell the phase; “Find phases” looks at it."
-        )
-        if self.registration is None or phase is None:
-            return PhaseRow(volume, phase, reasons, _("As acquired") if phase else "", "")
-        if phase not in self.registration.qa:
-            return PhaseRow(volume, phase, reasons, _("Reference"), "")
+        reasons = "\n".join(self._evidences[volume.GetID()].reasons)
+        unknown = _("Neither name nor headers tell the phase; “Find phases” looks at the image.")
+        alignment, why = self._alignment(phase, study) if phase and study else ("", "")
+        return PhaseRow(volume, phase, reasons or unknown, alignment, why)
+
+    def _alignment(self, phase: Phase, study: SceneStudy) -> tuple[str, str]:
+        """Return whether a phase is aligned, in a word or two, and what the registration said about it."""
+        if len(study.phases) == 1:
+            return "", ""
+        if phase is study.reference_phase:
+            return _("Reference"), _("The other phases are aligned to this one.")
+        if not study.is_aligned:
+            return _("As acquired"), _("Not aligned yet.")
+        if self.registration is None or phase not in self.registration.qa:
+            return _("Aligned"), ""
         qa = self.registration.qa[phase]
-        return PhaseRow(volume, phase, reasons, _verdict_name(qa.verdict), "\n".join(qa.reasons))
+        name = _("Unregistered") if self._method == UNREGISTERED else _verdict_name(qa.verdict)
+        return name, "\n".join(qa.reasons)
 
     def _say(self, volumes: list[slicer.vtkMRMLScalarVolumeNode], problem: str) -> None:
         if not volumes:
@@ -199,10 +206,12 @@ class StudyPanel:
         if not choices:
             raise InputError(_("No volume has a phase yet: choose one in the table"))
         roles.check_roles(choices)
+        return SceneStudy(logic.STUDY_ID, {phase: volume for volume, phase in choices}, liver=self._liver())
+
+    def _liver(self) -> SegmentChoice | None:
         chosen = self._parameters.liver if self._parameters else None
         segment = liver_id(chosen) if chosen else ""
-        liver = SegmentChoice(chosen, segment) if segment else None
-        return SceneStudy(STUDY_ID, {phase: volume for volume, phase in choices}, liver=liver)
+        return SegmentChoice(chosen, segment) if segment else None
 
     def _remove_alignment(self) -> None:
         """Take what the last registration made out of the scene: aligned volumes and transforms."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 try:
-    from slicer.i18n import tr as _
+    from slicer.i18n import tr
 except ImportError:  # Slicer's scene without its application has no translations
 
-    def _(text: str) -> str:
+    def tr(text: str) -> str:
         return text
 
+
+_: Callable[[str], str] = tr
+"""Slicer's translation; it looks at the file that calls it, so nothing may stand between."""
 
 __all__ = ["_", "duration"]
 

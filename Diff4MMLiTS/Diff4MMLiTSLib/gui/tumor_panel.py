@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import slicer
 import vtk
@@ -40,7 +41,7 @@ class TumorPanel:
         self.result: SegmentationResult | None = None
         self.refinement: Refinement | None = None
         self._worker: Worker | None = None
-        self._edits = 0
+        self._edits: list[tuple[Any, int]] = []  # Any: MRML is not typed
         self._tool = ClickTool(self._click, self._stop_clicking)
         self._live = later(LIVE_MS, lambda: self._apply_threshold(is_final=False))
         self._settled = later(SETTLED_MS, lambda: self._apply_threshold(is_final=True))
@@ -58,7 +59,8 @@ class TumorPanel:
         self.result = result
         self._worker = logic.warm_worker(model, device=device)
         self.refinement = Refinement(result, self._worker)
-        self._edits = result.node.AddObserver(slicer.vtkSegmentation.RepresentationModified, self._edited)
+        segmentation = result.node.GetSegmentation()
+        self._edits = [(segmentation, segmentation.AddObserver(event, self._edited)) for event in _edit_events()]
         self._show_threshold()
         self.measure()
 
@@ -95,11 +97,11 @@ class TumorPanel:
         self._tool.stop()
         if self.refinement is not None:
             self.refinement.close()
-        if self.result is not None:
-            self.result.node.RemoveObserver(self._edits)
+        for segmentation, tag in self._edits:
+            segmentation.RemoveObserver(tag)
         if self._worker is not None:
             self._worker.close()
-        self.result, self.refinement, self._worker = None, None, None
+        self.result, self.refinement, self._worker, self._edits = None, None, None, []
         self.lesions.clear()
         self.refresh()
 
@@ -164,6 +166,11 @@ class TumorPanel:
         editor = slicer.util.getModuleWidget("SegmentEditor").editor
         editor.setSegmentationNode(self.result.node)
         editor.setSourceVolumeNode(self.result.study.reference)
+
+
+def _edit_events() -> tuple[int, ...]:
+    kinds = slicer.vtkSegmentation
+    return kinds.SourceRepresentationModified, kinds.SegmentAdded, kinds.SegmentRemoved
 
 
 def _same(one: float, other: float) -> bool:

@@ -6,6 +6,8 @@ import numpy as np
 import slicer
 from numpy.typing import NDArray
 
+from .roles import ROLE_ATTRIBUTE
+from .scene import ALIGNED_ROLE
 from .texts import _
 
 FIELD_VOXELS = 24
@@ -54,6 +56,8 @@ def show_checkerboard(
     remove_checkerboard()
     board = slicer.modules.volumes.logic().CloneVolume(slicer.mrmlScene, reference, _("Checkerboard"))
     board.SetAttribute(CHECKERBOARD_ATTRIBUTE, "1")
+    board.RemoveAttribute(ROLE_ATTRIBUTE)
+    board.SetNodeReferenceID(ALIGNED_ROLE, None)
     board.SetHideFromEditors(True)
     board.SaveWithSceneOff()
     fields = mixed(slicer.util.arrayFromVolume(reference), slicer.util.arrayFromVolume(other))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import slicer
 
@@ -30,13 +31,11 @@ class ModuleGui:
     def __init__(self, top: Ui) -> None:
         self.top = top
         self.ui = slicer.util.childWidgetVariables(top)
-        self._parameters: Parameters | None = None
+        self._parameters: Any = None  # Any: Slicer's decorator gives Parameters methods that mypy does not see
         self._gui_tag: int | None = None
         self._refresh_soon = later(REFRESH_MS, self.refresh)
         self.bar = JobBar(self.ui, self.refresh)
-        self.study = StudyPanel(
-            self.ui, self.bar, on_change=self.refresh, liver_model=self._liver_model
-        )
+        self.study = StudyPanel(self.ui, self.bar, on_change=self.refresh, liver_model=self._liver_model)
         self.segment = SegmentPanel(self.ui, self.bar, self.study)
         self.setup = SetupPanel(
             self.ui, self.bar, on_models=self._models_changed, on_devices=self.segment.offer_devices
@@ -48,8 +47,8 @@ class ModuleGui:
     def bind(self, parameters: Parameters) -> None:
         """Bind the widgets to the parameter node of the scene, because the module is shown."""
         self.unbind()
-        self._gui_tag = parameters.connectGui(self.ui)
         self._parameters = parameters
+        self._gui_tag = self._parameters.connectGui(self.ui)
         for panel in self.panels:
             panel.set_parameters(parameters)
         self.setup.look()

@@ -11,6 +11,7 @@ import qt
 Ui = Any
 """The widgets of the .ui file by name; Any: Qt has no type stubs inside Slicer."""
 TIP = "tipWhenEnabled"
+ROW_PIXELS = 26
 
 
 def on_click(button: Ui, action: Callable[[], object]) -> None:
@@ -38,6 +39,8 @@ def prepare_table(table: Ui, titles: Sequence[str], stretched: int) -> None:
     table.columnCount = len(titles)
     table.setHorizontalHeaderLabels(list(titles))
     table.verticalHeader().visible = False
+    table.verticalHeader().setDefaultSectionSize(ROW_PIXELS)
+    table.setWordWrap(False)
     header = table.horizontalHeader()
     for column in range(len(titles)):
         wide = qt.QHeaderView.Stretch if column == stretched else qt.QHeaderView.ResizeToContents

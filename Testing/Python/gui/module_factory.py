@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 import time
 from pathlib import Path
@@ -13,7 +14,6 @@ from qt_stand_in import QtCore, QtWidgets, settle
 
 ROOT = Path(__file__).parents[3]
 MODULE_FILE = ROOT / "Diff4MMLiTS" / "Diff4MMLiTS.py"
-SCREENSHOTS = ROOT / "Resources" / "Screenshots"
 APPLICATION_NODES = (
     ("vtkMRMLSelectionNode", "Singleton"),
     ("vtkMRMLInteractionNode", "Singleton"),
@@ -41,6 +41,24 @@ def add_application_nodes(scene):
             node.SetName(tag)
             node.SetLayoutName(tag)
         scene.AddNode(node)
+
+
+def add_model(folder, name="tiny"):
+    """Add a model of which only the card will be read."""
+    card = {
+        "format": 1,
+        "kind": "segmenter",
+        "name": name,
+        "phases": ["NC", "AP", "PVP", "DELAY"],
+        "license": "Apache-2.0",
+        "intended_use": "For trying the software, not for patients.",
+        "training_data": "200 digital phantoms.",
+        "networks": {"segmenter": {}},
+    }
+    (folder / name).mkdir(parents=True)
+    (folder / name / "model.json").write_text(json.dumps(card), encoding="utf-8")
+    (folder / name / "segmenter.safetensors").write_bytes(b"weights")
+    return folder / name
 
 
 class Driver:
@@ -98,13 +116,16 @@ class Driver:
         assert not self.ui.errorFrame.visible, self.ui.errorLabel.text
         self.settle()
 
-    def screenshot(self, name, width=460, height=760):
-        """Keep a picture of the panel as it is now."""
-        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-        top = self.gui.top
-        top.resize(width, height)
+    def picture(self, folder, name, size=(470, 780)):
+        """Save a picture of the panel and return how much of it is not background, 0 to 1."""
+        top, frame = self.gui.top, self.widget.parent
+        frame.resize(size[0], max(size[1], frame.minimumSizeHint().height()))
         self.settle()
-        assert top.grab().save(str(SCREENSHOTS / name))
+        image = top.grab().toImage()
+        assert image.save(str(folder / name))
+        corner = image.pixel(1, image.height() - 2)
+        pixels = [image.pixel(x, y) for x in range(0, image.width(), 7) for y in range(0, image.height(), 7)]
+        return sum(pixel != corner for pixel in pixels) / len(pixels)
 
 
 def settings_in(folder):
@@ -116,7 +137,7 @@ def open_module(monkeypatch, folder):
     """Return a driver of the opened module."""
     slicer_stand_in.install()
     application = slicer_stand_in.Application()
-    application.settings = settings_in(folder)
+    application.settings, application.temporaryPath = settings_in(folder), str(folder)
     monkeypatch.setattr(slicer, "app", application, raising=False)
     add_application_nodes(slicer.mrmlScene)
     widget = module_script().Diff4MMLiTSWidget()

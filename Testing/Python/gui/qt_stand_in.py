@@ -23,6 +23,8 @@ except ImportError as problem:
         'libdbus-1-3 libfontconfig1 fonts-dejavu-core"'
     ) from problem
 
+KEPT_METHODS = ("singleShot", "sizeHint", "minimumSizeHint")
+"""A static function in Slicer too, and two that Qt itself calls on widgets written in Python."""
 QT_MODULES = (QtCore, QtGui, QtWidgets)
 
 
@@ -47,7 +49,8 @@ def _turn_properties_into_attributes():
                 continue
             for index in range(meta.propertyOffset(), meta.propertyCount()):
                 name = meta.property(index).name()
-                setattr(cls, name, _attribute(name))
+                if name not in KEPT_METHODS:
+                    setattr(cls, name, _attribute(name))
     QtCore.QObject.name = _attribute("objectName")
 
 
@@ -55,18 +58,20 @@ class CtkCollapsibleButton(QtWidgets.QGroupBox):
     """``ctkCollapsibleButton``: a container with a title that hides its contents."""
 
     contentsCollapsed = QtCore.Signal(bool)  # noqa: N815
+    TITLE_HEIGHT, NO_LIMIT = 24, 16777215
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self._collapsed = False
+        self._collapsed, self._text = False, ""
 
     @property
     def text(self):
-        return self.title
+        return self._text
 
     @text.setter
     def text(self, value):
-        self.title = value
+        self._text = value
+        self.title = ("▸ " if self._collapsed else "▾ ") + value
 
     @property
     def collapsed(self):
@@ -75,8 +80,8 @@ class CtkCollapsibleButton(QtWidgets.QGroupBox):
     @collapsed.setter
     def collapsed(self, value):
         self._collapsed = bool(value)
-        for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindDirectChildrenOnly):
-            child.setVisible(not value)
+        self.text = self._text
+        self.setMaximumHeight(self.TITLE_HEIGHT if value else self.NO_LIMIT)
         self.contentsCollapsed.emit(self._collapsed)
 
 
@@ -142,6 +147,18 @@ class CtkPathLineEdit(QtWidgets.QWidget):
     @currentPath.setter
     def currentPath(self, value):  # noqa: N802
         self.line.text = value
+
+
+class FileDialog(QtWidgets.QFileDialog):
+    """``QFileDialog`` as PythonQt has it: its questions return one text; tests give the answer."""
+
+    answer = ""
+
+    @classmethod
+    def getExistingDirectory(cls, *_arguments):  # noqa: N802
+        return cls.answer
+
+    getOpenFileName = getSaveFileName = getExistingDirectory  # noqa: N815
 
 
 CTK_WIDGETS = {
@@ -223,7 +240,7 @@ def install():
     qt, ctk = types.ModuleType("qt"), types.ModuleType("ctk")
     for module in QT_MODULES:
         vars(qt).update(_contents(module))
-    qt.QUiLoader = UiLoader
+    qt.QUiLoader, qt.QFileDialog = UiLoader, FileDialog
     vars(ctk).update(CTK_WIDGETS)
     UiLoader.widgets |= CTK_WIDGETS
     sys.modules |= {"qt": qt, "ctk": ctk}

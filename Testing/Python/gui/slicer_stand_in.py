@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import qt_stand_in
+import shiboken6
 import slicer
 import vtk
 from qt_stand_in import QtCore, QtGui, QtWidgets
@@ -32,17 +33,18 @@ class QMRMLNodeComboBox(QtWidgets.QComboBox):
     """``qMRMLNodeComboBox``: the nodes of some classes in a scene, and maybe none of them."""
 
     currentNodeChanged = QtCore.Signal(object)  # noqa: N815
+    nodeTypes, noneEnabled, noneDisplay = (), False, "None"  # noqa: N815
+    showChildNodeTypes = addEnabled = removeEnabled = renameEnabled = True  # noqa: N815
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self.nodeTypes, self.noneEnabled, self.noneDisplay, self.scene = [], False, "None", None
-        self.showChildNodeTypes = self.addEnabled = self.removeEnabled = self.renameEnabled = True
+        self.scene = None
         self.currentIndexChanged.connect(lambda _index: self.currentNodeChanged.emit(self.currentNode()))
 
     def setMRMLScene(self, scene):  # noqa: N802
         if self.scene is None:
             for event in (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent):
-                scene.AddObserver(event, lambda *_: self.fill())
+                scene.AddObserver(event, lambda *_: self.fill() if shiboken6.isValid(self) else None)
         self.scene = scene
         self.fill()
 
@@ -53,7 +55,7 @@ class QMRMLNodeComboBox(QtWidgets.QComboBox):
         if self.noneEnabled:
             self.addItem(self.noneDisplay, "")
         for node_class in self.nodeTypes:
-            for node in slicer.util.getNodesByClass(node_class):
+            for node in slicer.util.getNodesByClass(node_class, self.scene):
                 self.addItem(node.GetName(), node.GetID())
         self.blockSignals(False)
         self.setCurrentNode(chosen)
@@ -78,7 +80,7 @@ class QMRMLPlotWidget(QtWidgets.QWidget):
 
     def setMRMLPlotViewNode(self, node):  # noqa: N802
         self.view_node = node
-        node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self.update())
+        node.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *_: self.update() if shiboken6.isValid(self) else None)
 
     def plotController(self):  # noqa: N802
         return QtWidgets.QWidget(self)
@@ -95,22 +97,37 @@ class QMRMLPlotWidget(QtWidgets.QWidget):
 
     def paintEvent(self, _event):  # noqa: N802
         painter, lines = QtGui.QPainter(self), self.lines()
+        values = [value for line in lines.values() for value in line] or [0.0]
+        low, high = min(values) - 1, max(values) + 1
+        box = self.rect.adjusted(40, 22, -8, -20)
         painter.setPen(self.palette.color(QtGui.QPalette.Text))
-        painter.drawRect(self.rect.adjusted(30, 5, -6, -18))
-        values = [value for line in lines.values() for value in line]
-        if not values:
-            return
-        low, high = min(values), max(values) + 1e-6
-        for line, color in zip(lines.values(), ("#1b7", "#d80", "#48c"), strict=False):
-            painter.setPen(QtGui.QPen(QtGui.QColor(color), 2))
+        painter.drawRect(box)
+        painter.drawText(2, box.top() + 8, f"{high:.0f} HU")
+        painter.drawText(2, box.bottom(), f"{low:.0f}")
+        for number, (name, line) in enumerate(lines.items()):
+            step = box.width() / len(line)
+            painter.setPen(QtGui.QPen(QtGui.QColor(("#dd8265", "#338ce6")[number % 2]), 2))
+            painter.drawText(box.left() + 130 * number, 15, name)
             points = [
                 QtCore.QPointF(
-                    30 + (self.width - 36) * (index + 0.5) / len(line),
-                    self.height - 24 - (self.height - 36) * (value - low) / (high - low),
+                    box.left() + step * (index + 0.5),
+                    box.bottom() - 6 - (box.height() - 12) * (value - low) / (high - low),
                 )
                 for index, value in enumerate(line)
             ]
             painter.drawPolyline(points)
+        painter.setPen(self.palette.color(QtGui.QPalette.Text))
+        for index, label in enumerate(self.labels()):
+            painter.drawText(int(box.left() + step * (index + 0.5)) - 12, self.height - 4, label)
+
+    def labels(self):
+        """Return the texts below the horizontal axis."""
+        chart = self.view_node.GetPlotChartNode() if self.view_node else None
+        if not chart:
+            return []
+        series = chart.GetNthPlotSeriesNode(0)
+        column = series.GetTableNode().GetTable().GetColumnByName(series.GetLabelColumnName())
+        return [column.GetValue(row) for row in range(column.GetNumberOfTuples())]
 
 
 class Wrapper:
@@ -153,9 +170,7 @@ class Wrapper:
 
     def disconnectGui(self, _tag):  # noqa: N802
         for signal, _write, connection in self.bindings.values():
-            signal.__self__.disconnect(connection) if hasattr(signal, "__self__") else QtCore.QObject.disconnect(
-                connection
-            )
+            signal.disconnect(connection)
         self.bindings.clear()
         self.parameterNode.RemoveObserver(self.tag)
 

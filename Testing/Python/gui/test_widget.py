@@ -33,9 +33,9 @@ def test_volumes_get_the_phase_that_their_names_tell(module):
         add_volume(name)
     module.settle()
     assert module.phases() == {
-        "native": "Native (NC)",
-        "arterial phase": "Arterial (AP)",
-        "portal venous": "Portal venous (PVP)",
+        "native": "NC – native",
+        "arterial phase": "AP – arterial",
+        "portal venous": "PVP – portal venous",
         "scout": "Not used",
     }
     assert slicer.util.getNode("native").GetAttribute("LiverRole") == "Native"
@@ -45,6 +45,6 @@ def test_a_phase_that_another_volume_has_is_refused_in_words(module):
     add_volume("arterial phase")
     add_volume("scout")
     module.settle()
-    module.choose_phase("scout", "Arterial (AP)")
+    module.choose_phase("scout", "AP – arterial")
     assert module.phases()["scout"] == "Not used"
     assert "both AP" in module.ui.phaseMessage.text
