@@ -20,7 +20,7 @@ ALLOWED = {
     "training": {".core", ".nets", "torch", "monai", "accelerate", "diffusers", "safetensors"},
     "stages": {".core", ".nets", ".training", "torch", "monai", "SimpleITK"},
     "reporting": {".core", "SimpleITK", "matplotlib", "mpl_toolkits"},
-    "gui": {".core", "slicer", "qt", "ctk", "vtk"},
+    "gui": {".core", "slicer", "qt", "ctk", "vtk", "PyTorchUtils"},
 }
 GUI_NEVER = ".core.config"
 

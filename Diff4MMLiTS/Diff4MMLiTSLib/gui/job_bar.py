@@ -93,8 +93,13 @@ class JobBar:
         self._is_stopped = True
         if self._timer:
             self.ui.cancelButton.enabled = False
-            self.ui.jobMessage.text = _("{job}: stopping…").format(job=self._title)
+            self.say(_("{job}: stopping…").format(job=self._title))
             self._timer.task.cancel()
+
+    def say(self, text: str) -> None:
+        """Show a line about the job."""
+        self.ui.jobMessage.text = text
+        self.ui.jobMessage.visible = bool(text)
 
     def fail(self, error: JobError, log: str = "") -> None:
         """Show what went wrong and what to do about it."""
@@ -144,19 +149,19 @@ class JobBar:
         left = _("{time} left").format(time=duration(progress.seconds_left)) if progress.seconds_left else ""
         parts = [part for part in (progress.message or _("starting…"), left) if part]
         self.ui.jobProgressBar.value = round(100 * progress.fraction)
-        self.ui.jobMessage.text = f"{self._title}: {', '.join(parts)}"
+        self.say(f"{self._title}: {', '.join(parts)}")
 
     def _end(self, task: Task, on_done: Callable[[Any], None]) -> None:
         title = self._title
         self._idle("")
         if task.state is JobState.DONE:
-            self.ui.jobMessage.text = _("{job}: done.").format(job=title)
+            self.say(_("{job}: done.").format(job=title))
             try:
                 on_done(task.result)
             except Exception as error:  # the same
                 self._fail_with(error)
         elif task.state is JobState.CANCELED:
-            self.ui.jobMessage.text = _("{job}: canceled; nothing was changed.").format(job=title)
+            self.say(_("{job}: canceled; nothing was changed.").format(job=title))
         elif task.error:
             self.fail(task.error, getattr(task, "log", ""))  # the log of a reply is its worker's
         self._on_change()
@@ -168,7 +173,7 @@ class JobBar:
         self.ui.jobProgressBar.value = 0
         self.ui.cancelButton.enabled = False
         self.ui.cancelButton.visible = False
-        self.ui.jobMessage.text = message
+        self.say(message)
 
     def _show_log(self, is_open: bool) -> None:
         self.ui.logText.visible = is_open

@@ -108,7 +108,7 @@ class SegmentPanel:
             self._parameters.result = result.node
         self.tumors.show(result, model, device)
         if result.intended_use:
-            self.ui.jobMessage.text = _("Segment: done. {use}").format(use=result.intended_use)
+            self.bar.say(_("Segment: done. {use}").format(use=result.intended_use))
 
     def _obstacle(self) -> str:
         """Return why the study cannot be segmented now; empty when it can."""

@@ -119,7 +119,7 @@ class Driver:
     def picture(self, folder, name, size=(470, 780)):
         """Save a picture of the panel and return how much of it is not background, 0 to 1."""
         top, frame = self.gui.top, self.widget.parent
-        frame.resize(size[0], max(size[1], frame.minimumSizeHint().height()))
+        frame.resize(size[0], max(size[1], frame.layout().totalHeightForWidth(size[0]), frame.sizeHint().height()))
         self.settle()
         image = top.grab().toImage()
         assert image.save(str(folder / name))
