@@ -8,9 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import shiboken6
 import slicer
 import slicer_stand_in
 from qt_stand_in import QtCore, QtWidgets, settle
+
+slicer_stand_in.install()  # before anything of the product is imported
 
 ROOT = Path(__file__).parents[3]
 MODULE_FILE = ROOT / "Diff4MMLiTS" / "Diff4MMLiTS.py"
@@ -103,6 +106,11 @@ class Driver:
         table.cellWidget(row, 0).setCurrentText(text)
         self.settle()
 
+    def close(self):
+        """Close the application's window with the module in it."""
+        self.widget.cleanup()
+        shiboken6.delete(self.widget.parent)
+
     def settle(self, seconds=0.12):
         """Let timers and events run."""
         settle(QtWidgets.QApplication.instance(), seconds)
@@ -135,7 +143,6 @@ def settings_in(folder):
 
 def open_module(monkeypatch, folder):
     """Return a driver of the opened module."""
-    slicer_stand_in.install()
     application = slicer_stand_in.Application()
     application.settings, application.temporaryPath = settings_in(folder), str(folder)
     monkeypatch.setattr(slicer, "app", application, raising=False)

@@ -20,7 +20,7 @@ def module(scene, monkeypatch, tmp_path):
     monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path)))
     driver = module_factory.open_module(monkeypatch, tmp_path)
     yield driver
-    driver.widget.cleanup()
+    driver.close()
 
 
 @pytest.fixture

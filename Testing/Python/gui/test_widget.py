@@ -13,7 +13,7 @@ def module(scene, monkeypatch, tmp_path):
     monkeypatch.setenv("DIFF4MMLITS_MODELS", str(tmp_path / "models"))
     driver = module_factory.open_module(monkeypatch, tmp_path)
     yield driver
-    driver.widget.cleanup()
+    driver.close()
 
 
 def add_volume(name, seed=0):
