@@ -37,6 +37,8 @@ def module_script():
 def add_application_nodes(scene):
     """Add what a scene of the application has even when it is empty."""
     for kind, tag in APPLICATION_NODES:
+        if scene.GetSingletonNode(tag, kind):
+            continue
         node = scene.CreateNodeByClass(kind)
         node.UnRegister(None)
         node.SetSingletonTag(tag)

@@ -67,6 +67,22 @@ def test_phases_are_kept_unregistered_by_the_engine_and_again(module):
     assert module.gui.study.study().phases["AP"].GetName() == "arterial aligned"
 
 
+def test_one_click_leads_from_the_sample_study_to_its_segmented_liver(module, monkeypatch, tmp_path):
+    names = {"PVP": unaligned("portal venous", "arterial"), "AP": slicer.util.getNode("arterial")}
+    folder = write_study(SceneStudy("phantom-0007", names), tmp_path / "phantom-0007")
+    slicer.mrmlScene.Clear(0)
+    module_factory.add_model(tmp_path / "models", "phantom-segmenter")
+    module.gui.segment.offer_models()
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, study=folder)))
+    module.click("sampleButton")
+    module.wait_for_job()
+    assert len(module.rows("lesionTable")) == 2
+    assert module.ui.segmentTab.visible
+    assert [row[3] for row in module.rows("phaseTable")] == ["Aligned, check", "Reference"]
+    assert "Look at the alignment" in module.ui.phaseMessage.text
+    assert module.ui.phaseTable.item(0, 3).toolTip() == "The liver's border differs."
+
+
 def test_the_sample_data_module_gets_the_phantom(module, monkeypatch, tmp_path):
     study = SceneStudy("phantom-0007", {"PVP": add_phases("portal venous")})
     folder = write_study(study, tmp_path / "phantom-0007")
