@@ -156,16 +156,29 @@ def test_a_click_sends_the_tumors_as_they_are_and_shows_the_answer(a_result, a_w
     assert np.array_equal(tumors(a_result), drawn)
 
 
-def test_clicks_nearby_go_with_a_new_one_until_they_are_undone(a_result, a_worker, tmp_path):
+def test_without_edits_the_worker_gets_its_own_last_answer_which_it_still_has(a_result, a_worker, tmp_path):
     refinement = Refinement(a_result, a_worker)
-    for point in ((0.0, 0.0, 0.0), (0.0, 0.0, 40.0), (0.0, 0.0, 400.0)):
-        refinement.click(point, positive=True).wait(60)
+    refinement.click((0.0, 0.0, 0.0), positive=True).wait(60)
+    refinement.click((0.0, 0.0, 40.0), positive=True).wait(60)
     refinement.undo()
     refinement.undo()
     refinement.click((0.0, 0.0, 10.0), positive=True).wait(60)
-    asked = [json.loads(line)["clicks"] for line in (tmp_path / "asked").read_text().splitlines()]
-    assert [len(clicks) for clicks in asked] == [1, 2, 1, 2]
-    assert [click["point_mm"][2] for click in asked[3]] == [0.0, 10.0]
+    asked = [json.loads(line) for line in (tmp_path / "asked").read_text().splitlines()]
+    given = [each["segmentation"] for each in asked]
+    assert given == [str(a_result.folder), asked[0]["out"], str(a_result.folder)]
+    assert [len(each["clicks"]) for each in asked] == [1, 1, 1]
+
+
+def test_a_tumor_that_the_user_added_is_never_too_small_for_the_threshold(a_result, a_worker):
+    point = lattice_of(a_result.study.reference).to_world @ [21, 17, 10, 1]
+    refinement = Refinement(a_result, a_worker)
+    refinement.click(tuple(map(float, point[:3])), positive=True).wait(60)
+    refinement.set_threshold(0.8)
+    assert tumors(a_result)[10, 17, 21]
+    refinement.undo()
+    refinement.undo()
+    refinement.set_threshold(0.8)
+    assert shown(a_result) == 0
 
 
 def test_a_click_that_is_refused_changes_nothing(a_result, a_worker):
