@@ -23,7 +23,7 @@ from .crossing import read_image, to_lps, write_image
 from .job import Reply, Worker
 from .scene import SceneClosedError, SegmentationResult, read_values
 from .segments import LIVER_ID, mask_of, set_liver, set_tumors, tumor_ids, world_to_node
-from .world import image_of
+from .world import Voxels, image_of
 
 DEFAULT_THRESHOLD = 0.5
 """Where the engine draws the border."""
@@ -234,7 +234,7 @@ class _Probability:
 
     shape: tuple[int, ...]
     box: tuple[slice, ...] | None
-    values: NDArray[np.generic]
+    values: Voxels
     least_voxels: float
 
     @classmethod

@@ -18,6 +18,7 @@ SAMPLES = 9
 """Points along each axis at which a bent lattice is looked at."""
 
 FloatArray = NDArray[np.float64]
+Voxels = NDArray[Any]  # Any: of whatever type the image is
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,13 +114,13 @@ def local_points(node: slicer.vtkMRMLTransformableNode, points: FloatArray) -> F
     return _moved(points, _transform(None, node.GetParentTransformNode()))
 
 
-def array_of(image: vtk.vtkImageData) -> NDArray[np.generic]:
+def array_of(image: vtk.vtkImageData) -> Voxels:
     """Return the values of an image, (Z, Y, X), as a view."""
-    values: NDArray[np.generic] = vtk_to_numpy(image.GetPointData().GetScalars())
+    values: Voxels = vtk_to_numpy(image.GetPointData().GetScalars())
     return values.reshape(image.GetDimensions()[::-1])
 
 
-def image_of(array: NDArray[np.generic]) -> vtk.vtkImageData:
+def image_of(array: Voxels) -> vtk.vtkImageData:
     """Return an image with a copy of these values (Z, Y, X), its first voxel at 0."""
     image = vtk.vtkImageData()
     image.SetDimensions(*array.shape[::-1])
@@ -237,7 +238,7 @@ def _resampled(
     chain.PostMultiply()
     chain.Concatenate(as_matrix(lattice.to_world))
     chain.Concatenate(world_to_local)
-    chain.Concatenate(as_matrix(np.linalg.inv(index_to_local)))
+    chain.Concatenate(as_matrix(np.asarray(np.linalg.inv(index_to_local), dtype=np.float64)))
     reslice = vtk.vtkImageReslice()
     reslice.SetInputData(image)
     reslice.SetResliceTransform(chain)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import slicer
 
 from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.core.phases import Phase
-from Diff4MMLiTSLib.core.study_io import find_studies, read_segmentation
+from Diff4MMLiTSLib.core.study_io import read_segmentation
 from Diff4MMLiTSLib.core.study_io import write_study as write_study_folder
 from Diff4MMLiTSLib.gui import logic
 from Diff4MMLiTSLib.gui.job import JobCanceled, JobFailed, JobState
@@ -75,8 +77,6 @@ def test_four_steps_of_the_module_with_the_real_engine(a_loaded_study, a_model, 
     assert found.probability is not None
     Refinement(result).set_threshold(0.01)
     del job, result
-    import gc
-
     gc.collect()
     assert list(place.iterdir()) == []  # its folder went with the result
 
@@ -100,14 +100,24 @@ def test_a_canceled_job_leaves_nothing(scene, a_loaded_study, a_model, place):
     assert scene.GetNumberOfNodes() == before
 
 
-def test_a_folder_of_studies_is_segmented_as_a_batch(a_study, a_model, tmp_path, place):
-    for name in ("a", "b"):
-        write_study_folder(a_study, tmp_path / "cohort" / name)
-    record = tmp_path / "cohort" / "b" / "study.json"
-    record.write_text(record.read_text(encoding="utf-8").replace("study 1 ü", "study 2"), encoding="utf-8")
-    job = logic.segment_folder(tmp_path / "cohort", tmp_path / "out", model=a_model, device="cpu")
-    out = job.wait(PATIENCE_S)
-    assert len(find_studies(Path(out))) == 2
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
+def test_batches_run_the_commands_that_a_shell_would(tmp_path, monkeypatch):
+    recorder = tmp_path / "python"
+    recorder.write_text('#!/bin/sh\necho "{\\"event\\": \\"result\\", \\"path\\": \\"$*\\"}"\n')
+    recorder.chmod(0o755)
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(recorder))
+    monkeypatch.chdir(tmp_path)
+    jobs = [
+        logic.import_images(Path("dicom"), Path("cohort")),
+        logic.register_folder(Path("cohort"), Path("aligned"), method="affine"),
+        logic.segment_folder(Path("aligned"), Path("out"), model=Path("model"), device="cpu", fast=True),
+    ]
+    ran = [str(job.wait(60)).replace(str(tmp_path), "").removeprefix("-m Diff4MMLiTSLib ") for job in jobs]
+    assert ran == [
+        "import /dicom /cohort --from dicom --progress json",
+        "register /cohort /aligned --method affine --device auto --progress json",
+        "segment /aligned /out --model /model --device cpu --fast --progress json",
+    ]
 
 
 def test_the_study_of_the_scene_has_no_name_of_the_patient_and_refuses_duplicates(scene):
