@@ -75,6 +75,13 @@ def register(source, out, *_options):
     (target / "qa.json").write_text(json.dumps(qa))
     say(event="result", path=str(out))
 
+def export(kind, source, out, *options):
+    record, _image = images(Path(source))
+    listing = {"kind": kind, "masks": sorted(record.keys() & {"liver", "tumor"}), "options": options}
+    dicom = Path(options[options.index("--dicom") + 1])
+    Path(out).write_text(json.dumps({**listing, "dicom": sorted(path.name for path in dicom.iterdir())}))
+    say(event="result", path=out)
+
 def phantom(out, *_options):
     shutil.copytree(STUDY, Path(out) / "phantom-0007")
     say(event="result", path=out)
