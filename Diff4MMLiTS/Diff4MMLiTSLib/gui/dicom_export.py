@@ -38,7 +38,7 @@ def export_job(result: SegmentationResult, out: Path, dicom: Path | None = None)
     source = write_study(_as_it_is(result), place / result.study.study_id)
     folder = dicom or _copied(_files_of(result.study.reference), place / "dicom")
     arguments = ["export", "dicom-seg", str(source), str(out), "--dicom", str(folder), "--force"]
-    job = Job(arguments, python=engine_python(), on_end=lambda _state: work.cleanup())
+    job = Job(arguments, python=engine_python(), on_end=work.cleanup)
     job.start()
     return job
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import shiboken6
 import slicer
 import slicer_stand_in
-from qt_stand_in import QtCore, QtWidgets, settle
+from qt_stand_in import QtCore, QtGui, QtWidgets, settle
 
 slicer_stand_in.install()  # before anything of the product is imported
 
@@ -132,7 +132,8 @@ class Driver:
         frame.resize(size[0], max(size[1], frame.layout().totalHeightForWidth(size[0]), frame.sizeHint().height()))
         self.settle()
         image = top.grab().toImage()
-        assert image.save(str(folder / name))
+        flat = QtCore.Qt.ThresholdDither | QtCore.Qt.AvoidDither
+        assert image.convertToFormat(QtGui.QImage.Format_Indexed8, flat).save(str(folder / name))
         corner = image.pixel(1, image.height() - 2)
         pixels = [image.pixel(x, y) for x in range(0, image.width(), 7) for y in range(0, image.height(), 7)]
         return sum(pixel != corner for pixel in pixels) / len(pixels)

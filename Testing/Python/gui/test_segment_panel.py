@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import tempfile
 from types import SimpleNamespace
 
 import interpreter
@@ -156,8 +157,11 @@ def test_the_segmentation_is_saved_as_dicom_beside_its_series(segmented, tmp_pat
     monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
     segmented.gui.segment.tumors.result.study.reference.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
     monkeypatch.setattr(qt_stand_in.FileDialog, "answer", str(tmp_path / "tumors.dcm"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "work"))
     segmented.click("saveDicomButton")
     segmented.wait_for_job()
+    assert list((tmp_path / "work").iterdir()) == []
     written = json.loads((tmp_path / "tumors.dcm").read_text())
     assert written["kind"] == "dicom-seg"
     assert written["masks"] == ["liver", "tumor"]
