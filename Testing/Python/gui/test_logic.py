@@ -82,11 +82,12 @@ def test_volumes_of_the_scene_are_registered_and_segmented_by_the_real_engine(a_
     assert list(place.iterdir()) == []  # its folder went with the result
 
 
-def test_an_error_of_the_engine_reaches_the_user_with_its_remedy(a_loaded_study, place, tmp_path):
-    job = logic.segment(a_loaded_study, model=tmp_path / "no model", device="cpu")
-    with pytest.raises(JobFailed, match=r"registered|model") as caught:
+def test_an_error_of_the_engine_reaches_the_user_with_its_remedy(a_loaded_study, place):
+    job = logic.register(a_loaded_study, method="bend", device="cpu")
+    with pytest.raises(JobFailed, match="'bend'") as caught:
         job.wait(PATIENCE_S)
-    assert caught.value.error.hint
+    assert caught.value.error.code == "bad_input"
+    assert "--help" in caught.value.error.hint
     assert list(place.iterdir()) == []
 
 
