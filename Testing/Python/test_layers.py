@@ -91,7 +91,7 @@ OF_APPLICATION = "BUNDLED |= {'slicer', 'slicer_core', 'vtk', 'vtkmodules'}\n"
 
 def run_blocked(code: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", BLOCKER + code]
-    return subprocess.run(command, capture_output=True, text=True, cwd=LIBRARY.parent, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, cwd=LIBRARY.parent, timeout=300, check=False)
 
 
 def test_studies_are_read_with_what_slicer_bundles():
