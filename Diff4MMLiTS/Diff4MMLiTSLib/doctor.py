@@ -33,9 +33,9 @@ PACKAGES = {
 }
 OPTIONAL = ("dask", "einops", "highdicom", "psutil")
 PROBE = (
-    "import json, torch; print(json.dumps({'torch': torch.__version__, 'devices': [{'name': p.name, "
-    "'memory_gb': round(p.total_memory / 2**30, 1)} for p in map(torch.cuda.get_device_properties, "
-    "range(torch.cuda.device_count()))]}))"
+    "import json, torch; print(json.dumps({'torch': torch.__version__, 'devices': [{"
+    "'name': torch.cuda.get_device_properties(i).name, 'memory_gb': round(torch.cuda.mem_get_info(i)[1] / 2**30, 1), "
+    "'free_gb': round(torch.cuda.mem_get_info(i)[0] / 2**30, 1)} for i in range(torch.cuda.device_count())]}))"
 )
 PROBE_TIMEOUT_S = 120
 BUNDLED_MODELS = Path(__file__).parents[1] / "Resources" / "Models"
@@ -53,7 +53,7 @@ class Diagnosis:
         memory_gb: Physical memory, 0 when unknown.
         disk_free_gb: Free space in the current folder.
         packages: Version by package, None when missing.
-        gpus: Name and memory of each CUDA device.
+        gpus: Name, memory and free memory of each CUDA device.
         torch_works: Whether torch could be imported in a process of its own.
         models: Names of the models that come with the software.
         advice: What is missing and how to get it.
@@ -98,7 +98,10 @@ def as_text(found: Diagnosis) -> str:
         f"Diff4MMLiTS {found.version}, Python {found.python}, {found.system}",
         f"{found.processors} processors, {found.memory_gb:g} GB memory, {found.disk_free_gb:g} GB free on this disk",
     ]
-    lines += [f"GPU {index}: {gpu['name']}, {gpu['memory_gb']} GB" for index, gpu in enumerate(found.gpus)]
+    lines += [
+        f"GPU {index}: {gpu['name']}, {gpu['memory_gb']} GB, {gpu['free_gb']} GB free"
+        for index, gpu in enumerate(found.gpus)
+    ]
     lines += [] if found.gpus else ["No CUDA GPU that torch can use: everything runs on the processor"]
     lines += [f"  {name:<12} {version or 'missing'}" for name, version in found.packages.items()]
     lines.append("Models: " + (", ".join(found.models) or "none bundled; train one, or name a model folder"))

@@ -6,7 +6,6 @@ The layout is the interface between the commands, Slicer and the user; ARCHITECT
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -30,7 +29,7 @@ from .study import (
     SyntheticPair,
     TumorFree,
 )
-from .study_records import Json, history_of, qa_of, qa_record, read_record
+from .study_records import Json, history_of, qa_of, qa_record, read_record, write_record
 
 FORMAT = 1
 STUDY_FILE = "study.json"
@@ -214,8 +213,8 @@ def write_study(
         for name, content in (extras or {}).items():
             _write_extra(partial / name, content, synthetic=study.synthetic)
         if study.qa:
-            _write_json(partial / QA_FILE, {stage: qa_record(qa) for stage, qa in study.qa.items()})
-        _write_json(partial / STUDY_FILE, _study_record(study))
+            write_record(partial / QA_FILE, {stage: qa_record(qa) for stage, qa in study.qa.items()})
+        write_record(partial / STUDY_FILE, _study_record(study))
 
 
 def write_normal(normal: NormalStudy, folder: Path, *, force: bool = False) -> None:
@@ -265,7 +264,7 @@ def write_segmentation(
             "tumor": _structure_record("tumor", segmentation.tumor),
             "history": [asdict(entry) for entry in segmentation.history],
         }
-        _write_json(partial / STUDY_FILE, record)
+        write_record(partial / STUDY_FILE, record)
 
 
 def file_hash(path: Path) -> str:
@@ -365,10 +364,6 @@ def _study_record(study: Study) -> Json:
 
 def _structure_record(name: str, mask: Mask) -> Json:
     return {"file": f"{name}.nrrd", "source": mask.source}
-
-
-def _write_json(path: Path, record: Json) -> None:
-    path.write_text(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _write_extra(path: Path, content: sitk.Image | str, *, synthetic: bool) -> None:

@@ -43,6 +43,11 @@ def read_record(path: Path, *, newest: int) -> Json:
     return record
 
 
+def write_record(path: Path, record: Json) -> None:
+    """Write a JSON object of a study folder."""
+    path.write_text(json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
 def history_of(record: Json, path: Path) -> tuple[HistoryEntry, ...]:
     """Return the history in the record of a study; unknown keys are left out.
 

@@ -1,0 +1,121 @@
+"""The enhancement curve of a lesion beside that of the liver, in Slicer's plot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import slicer
+import vtk
+
+from ..core.phases import Phase, in_order
+from .texts import _
+from .widgets import Ui
+
+LINE_COLORS = {"Liver": (0.87, 0.51, 0.40), "Lesion": (0.20, 0.55, 0.90)}
+"""The liver as in Slicer's terminology; a blue that is told from it on dark and light background alike."""
+PHASE_COLUMN = "Phase"
+
+
+class EnhancementPlot:
+    """A small plot inside the panel; its nodes are made with the first curve.
+
+    Args:
+        frame: The frame that receives the plot.
+    """
+
+    def __init__(self, frame: Ui) -> None:
+        self._frame = frame
+        self._widget: Ui | None = None
+        self._nodes: list[slicer.vtkMRMLNode] = []
+        frame.visible = False
+
+    def show(self, name: str, lesion: Mapping[Phase, float], liver: Mapping[Phase, float]) -> None:
+        """Show the curves, HU by phase; nothing when there is only one phase.
+
+        Args:
+            name: What the lesion is called.
+            lesion: Mean of the lesion.
+            liver: Mean of the liver without tumors.
+        """
+        phases = in_order(set(lesion) & set(liver))
+        self._frame.visible = len(phases) > 1
+        if len(phases) < 2:
+            return
+        table, chart, view = self._made_nodes()
+        table.RemoveAllColumns()
+        _add_strings(table, PHASE_COLUMN, [str(phase) for phase in phases])
+        for column, curve in (("Liver", liver), ("Lesion", lesion)):
+            _add_numbers(table, column, [curve[phase] for phase in phases])
+        chart.GetNthPlotSeriesNode(1).SetName(name)
+        chart.SetTitle(_("Enhancement of {lesion}").format(lesion=name))
+        chart.Modified()
+        view.SetPlotChartNodeID(chart.GetID())
+        view.Modified()
+
+    def clear(self) -> None:
+        """Hide the plot and remove its nodes; the scene may have removed them already."""
+        self._frame.visible = False
+        for node in self._nodes:
+            if slicer.mrmlScene.IsNodePresent(node):
+                slicer.mrmlScene.RemoveNode(node)
+        self._nodes = []
+
+    def _made_nodes(self) -> tuple[slicer.vtkMRMLNode, ...]:
+        if not self._nodes:
+            table, chart, view = (
+                _hidden_node(kind) for kind in ("vtkMRMLTableNode", "vtkMRMLPlotChartNode", "vtkMRMLPlotViewNode")
+            )
+            series = [_series(table, column) for column in LINE_COLORS]
+            for node in series:
+                chart.AddAndObservePlotSeriesNodeID(node.GetID())
+            chart.SetYAxisTitle("HU")
+            chart.SetXAxisTitleVisibility(False)
+            self._nodes = [table, chart, view, *series]
+            self._shown_in(view)
+        return tuple(self._nodes[:3])
+
+    def _shown_in(self, view: slicer.vtkMRMLPlotViewNode) -> None:
+        if self._widget is None:
+            self._widget = slicer.qMRMLPlotWidget()
+            self._widget.setMRMLScene(slicer.mrmlScene)
+            self._frame.layout().addWidget(self._widget)
+            self._widget.plotController().setVisible(False)
+        self._widget.setMRMLPlotViewNode(view)
+
+
+def _hidden_node(kind: str) -> slicer.vtkMRMLNode:
+    node = slicer.mrmlScene.CreateNodeByClass(kind)
+    node.UnRegister(None)
+    node.SetHideFromEditors(True)
+    node.SaveWithSceneOff()
+    if kind == "vtkMRMLPlotViewNode":
+        node.SetLayoutName("Diff4MMLiTS")
+        node.SetSingletonTag("Diff4MMLiTS")
+    return slicer.mrmlScene.AddNode(node)
+
+
+def _series(table: slicer.vtkMRMLTableNode, column: str) -> slicer.vtkMRMLPlotSeriesNode:
+    series = _hidden_node("vtkMRMLPlotSeriesNode")
+    series.SetName(_("Liver") if column == "Liver" else column)
+    series.SetAndObserveTableNodeID(table.GetID())
+    series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeLine)
+    series.SetYColumnName(column)
+    series.SetLabelColumnName(PHASE_COLUMN)
+    series.SetColor(*LINE_COLORS[column])
+    return series
+
+
+def _add_strings(table: slicer.vtkMRMLTableNode, name: str, values: list[str]) -> None:
+    column = vtk.vtkStringArray()
+    column.SetName(name)
+    for value in values:
+        column.InsertNextValue(value)
+    table.AddColumn(column)
+
+
+def _add_numbers(table: slicer.vtkMRMLTableNode, name: str, values: list[float]) -> None:
+    column = vtk.vtkDoubleArray()
+    column.SetName(name)
+    for value in values:
+        column.InsertNextValue(value)
+    table.AddColumn(column)

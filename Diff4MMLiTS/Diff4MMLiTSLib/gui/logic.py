@@ -1,0 +1,170 @@
+"""What the module does, as functions for the Python console: each starts a job and returns it.
+
+``job.progress``, ``job.cancel()``, ``job.wait()`` and ``job.result`` do what their names say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import slicer
+
+from ..core.phases import Phase
+from .job import Job, JobState, Worker, engine_python
+from .roles import check_roles, role_of
+from .scene import (
+    ALIGNED_ROLE,
+    SceneStudy,
+    SegmentationResult,
+    SegmentChoice,
+    load_registration,
+    load_segmentation,
+    write_study,
+)
+from .segments import liver_id
+
+STUDY_ID = "study"
+"""Name of a study of the scene, unless the user gives another: what the scene calls it may be the patient's name."""
+
+
+def study_of_scene(study_id: str = STUDY_ID) -> SceneStudy:
+    """Return the study of the volumes in the scene whose ``LiverRole`` names a phase, with a liver if one is there.
+
+    Where a phase has an aligned volume, that one is taken and not the one it was made from.
+
+    Raises:
+        InputError: No volume has a role, or two have the same.
+    """
+    volumes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    aligned = [volume for volume in volumes if volume.GetNodeReference(ALIGNED_ROLE) is not None]
+    registered = {*aligned, *(volume.GetNodeReference(ALIGNED_ROLE) for volume in aligned)}
+    replaced = {role_of(volume) for volume in registered}
+    choices: list[tuple[Any, Phase]] = []
+    for volume in volumes:
+        phase = role_of(volume)
+        if phase is not None and (volume in registered or phase not in replaced):
+            choices.append((volume, phase))
+    check_roles(choices)
+    return SceneStudy(study_id, {phase: volume for volume, phase in choices}, liver=find_liver_segment())
+
+
+def register(
+    study: SceneStudy, *, method: str = "deformable", liver_model: Path | None = None, device: str = "auto"
+) -> Job:
+    """Align the phases of a study; the job's result is a ``RegistrationResult``.
+
+    Args:
+        study: From ``study_of_scene`` or ``load_study``.
+        method: none, rigid, affine or deformable; none keeps the phases where they are, on one grid.
+        liver_model: A segmenter that finds the liver when the study has none.
+        device: auto, cpu, or cuda:N.
+
+    Raises:
+        InputError: The study cannot be written.
+        SceneClosedError: A volume is no longer in the scene.
+    """
+    work = _new_folder()
+    options = ["--method", method, "--device", device]
+    if liver_model is not None and study.liver is None:
+        options += ["--liver-model", str(liver_model)]
+    source = write_study(study, Path(work.name) / "in" / study.study_id)
+    return _start(
+        ["register", str(source), str(Path(work.name) / "out"), *options],
+        on_result=lambda out: load_registration(out / study.study_id, study),
+        on_end=lambda _state: work.cleanup(),
+    )
+
+
+def segment(study: SceneStudy, *, model: Path, device: str = "auto", fast: bool = False) -> Job:
+    """Find liver and tumors; the job's result is a ``SegmentationResult``.
+
+    Args:
+        study: Aligned, or of one phase.
+        model: Model folder of a segmenter.
+        device: auto, cpu, or cuda:N.
+        fast: Less accurate, several times faster.
+
+    Raises:
+        InputError: The study cannot be written.
+        SceneClosedError: A volume is no longer in the scene.
+    """
+    work = _new_folder()
+    source = write_study(study, Path(work.name) / "in" / study.study_id)
+
+    def load(out: Path) -> SegmentationResult:
+        result = load_segmentation(out / study.study_id, study)
+        return replace(result, study_folder=source, keep=work)  # the folder lives as long as the result
+
+    arguments = ["segment", str(source), str(Path(work.name) / "out"), "--probability", *_model(model, device)]
+    return _start(
+        [*arguments, *(["--fast"] if fast else [])],
+        on_result=load,
+        on_end=lambda state: None if state is JobState.DONE else work.cleanup(),
+    )
+
+
+def import_images(source: Path, out: Path, *, kind: str = "dicom") -> Job:
+    """Make study folders of a DICOM folder (or a table, nnU-Net, MSD); the job's result is the cohort's path."""
+    return _start(["import", str(_full(source)), str(_full(out)), "--from", kind])
+
+
+def register_folder(cohort: Path, out: Path, *, method: str = "deformable", device: str = "auto") -> Job:
+    """Align every study of a folder; the job's result is the path of the new cohort. Finished studies are skipped."""
+    return _start(["register", str(_full(cohort)), str(_full(out)), "--method", method, "--device", device])
+
+
+def segment_folder(cohort: Path, out: Path, *, model: Path, device: str = "auto", fast: bool = False) -> Job:
+    """Segment every study of a folder; the job's result is the path of the new cohort. Finished ones are skipped."""
+    arguments = ["segment", str(_full(cohort)), str(_full(out)), *_model(model, device)]
+    return _start([*arguments, *(["--fast"] if fast else [])])
+
+
+def warm_worker(model: Path, *, device: str = "auto") -> Worker:
+    """Return a worker that answers clicks with this model; it starts with the first request."""
+    return Worker(["serve", *_model(model, device)], python=engine_python())
+
+
+def find_liver_segment() -> SegmentChoice | None:
+    """Return the first segment in the scene that is a liver by its terminology or name; None when there is none."""
+    for node in slicer.util.getNodesByClass("vtkMRMLSegmentationNode"):
+        if segment_id := liver_id(node):
+            return SegmentChoice(node, segment_id)
+    return None
+
+
+def _start(
+    arguments: Sequence[str],
+    *,
+    on_result: Callable[[Path], Any] | None = None,  # Any: what the job's result is
+    on_end: Callable[[JobState], None] | None = None,
+) -> Job:
+    job = Job(
+        arguments,
+        python=engine_python(),
+        on_result=on_result,
+        on_end=lambda: on_end(job.state) if on_end else None,
+    )
+    application = getattr(slicer, "app", None)
+    if application is not None:  # a wait in the Python console does not freeze the window
+        job.while_waiting = application.processEvents
+    job.start()
+    return job
+
+
+def _model(model: Path, device: str) -> list[str]:
+    return ["--model", str(_full(model)), "--device", device]
+
+
+def _full(path: Path) -> Path:
+    return Path(path).expanduser().absolute()
+
+
+def _new_folder() -> TemporaryDirectory[str]:
+    """Make a folder that vanishes with the last thing that holds it, at the latest when the application ends."""
+    application = getattr(slicer, "app", None)
+    place = application.temporaryPath if application is not None else None
+    return TemporaryDirectory(prefix="Diff4MMLiTS-", dir=place, ignore_cleanup_errors=True)

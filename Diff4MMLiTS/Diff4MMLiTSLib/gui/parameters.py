@@ -1,0 +1,63 @@
+"""What the user chose, kept in the scene's parameter node: saved with the scene and restored with it."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+from slicer import vtkMRMLSegmentationNode
+from slicer.parameterNodeWrapper import WithinRange, parameterNodeWrapper
+
+from .texts import _
+
+
+class Quality(enum.Enum):
+    """How thoroughly the network looks."""
+
+    NORMAL = "normal"
+    FAST = "fast"
+
+    def label(self) -> str:
+        """Return the name that the user reads."""
+        return _("Normal") if self is Quality.NORMAL else _("Fast")
+
+
+class CompareMode(enum.Enum):
+    """How two phases are shown together."""
+
+    OVERLAY = "overlay"
+    CHECKERBOARD = "checkerboard"
+    FLICKER = "flicker"
+
+    def label(self) -> str:
+        """Return the name that the user reads."""
+        names = {
+            CompareMode.OVERLAY: _("Overlay"),
+            CompareMode.CHECKERBOARD: _("Checkerboard"),
+            CompareMode.FLICKER: _("Flicker"),
+        }
+        return names[self]
+
+
+@parameterNodeWrapper
+class Parameters:
+    """The choices of the module; the phases of the study are attributes of their volumes.
+
+    liver: Segmentation that holds the liver; none when the model shall find it.
+    model: Name of the model.
+    device: ``auto``, ``cpu`` or ``cuda:N``.
+    quality: How thoroughly the network looks.
+    threshold: Probability above which a voxel is tumor.
+    result: The segmentation that the tumor tools work on.
+    compareMode: How two phases are shown together.
+    compareOpacity: How strongly the second phase covers the reference phase.
+    """
+
+    liver: vtkMRMLSegmentationNode
+    model: str = ""
+    device: str = "auto"
+    quality: Quality = Quality.NORMAL
+    threshold: Annotated[float, WithinRange(0.05, 0.95)] = 0.5
+    result: vtkMRMLSegmentationNode
+    compareMode: CompareMode = CompareMode.OVERLAY  # noqa: N815 (Slicer's parameters are named so)
+    compareOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5  # noqa: N815

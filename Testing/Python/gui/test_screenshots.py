@@ -1,0 +1,87 @@
+"""Pictures of every tab, as a user sees them; `make screenshots` renews those that the documentation shows."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import interpreter
+import module_factory
+import pytest
+from abdomen_scene import add_phases
+from qt_stand_in import QtGui, QtWidgets
+
+from Diff4MMLiTSLib.gui.models import models_folder
+
+SHOWN_AS = Path(__file__).parents[3] / "Resources" / "Screenshots"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    if not os.environ.get("DIFF4MMLITS_SCREENSHOTS"):
+        return tmp_path
+    SHOWN_AS.mkdir(parents=True, exist_ok=True)
+    return SHOWN_AS
+
+
+@pytest.fixture
+def module(scene, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    module_factory.add_model(models_folder())
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path)))
+    driver = module_factory.open_module(monkeypatch, tmp_path)
+    add_phases("native", "arterial", "portal venous", "delayed")
+    driver.settle()
+    yield driver
+    driver.close()
+
+
+@pytest.fixture
+def dark():
+    application = QtWidgets.QApplication.instance()
+    before = application.palette()
+    palette = QtGui.QPalette(QtGui.QColor(50, 50, 50), QtGui.QColor(38, 38, 38))
+    application.setPalette(palette)
+    yield
+    application.setPalette(before)
+
+
+def segment(module):
+    module.click("applyButton")
+    module.wait_for_job()
+    module.ui.lesionTable.selectRow(0)
+    module.settle()
+
+
+def test_the_segment_tab_shows_tumors_table_and_curve(module, folder):
+    segment(module)
+    assert module.picture(folder, "segment.png", (470, 940)) > 0.05
+    assert module.ui.plotFrame.visible
+
+
+def test_the_setup_tab_shows_packages_and_models(module, folder):
+    module.ui.tabs.setCurrentWidget(module.ui.setupTab)
+    module.ui.modelTable.selectRow(0)
+    assert module.picture(folder, "setup.png", (470, 940)) > 0.05
+
+
+def test_the_study_panel_shows_the_comparison_by_eye(module, folder):
+    module.ui.compareButton.collapsed = False
+    module.settle()
+    assert module.picture(folder, "study.png", (470, 780)) > 0.05
+
+
+def test_an_error_is_shown_in_the_panel(module, folder, tmp_path, monkeypatch):
+    failures = {"segment": ("Out of memory.", "Close other programs, or choose the processor as device.", 4)}
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, failures=failures)))
+    module.click("applyButton")
+    with pytest.raises(AssertionError):
+        module.wait_for_job()
+    module.click("detailsButton")
+    assert module.picture(folder, "error.png", (470, 940)) > 0.05
+
+
+def test_the_panel_is_readable_in_dark_mode(dark, module, folder):
+    segment(module)
+    assert module.picture(folder, "dark.png", (470, 940)) > 0.05

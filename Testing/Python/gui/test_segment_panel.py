@@ -1,0 +1,210 @@
+"""The Segment tab, driven as a user would: from two phases to measured, corrected and saved tumors."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from types import SimpleNamespace
+
+import interpreter
+import module_factory
+import numpy as np
+import pytest
+import qt_stand_in
+import slicer
+from abdomen_scene import add_phases
+
+
+@pytest.fixture
+def module(scene, monkeypatch, tmp_path):
+    module_factory.add_model(tmp_path / "models")
+    monkeypatch.setenv("DIFF4MMLITS_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path)))
+    driver = module_factory.open_module(monkeypatch, tmp_path)
+    yield driver
+    driver.close()
+
+
+@pytest.fixture
+def segmented(module):
+    add_phases("arterial", "portal venous", "delayed")
+    module.settle()
+    module.click("applyButton")
+    module.wait_for_job()
+    return module
+
+
+def tumors(module):
+    return [row[1] for row in module.rows("lesionTable")]
+
+
+def test_apply_finds_liver_and_tumors_and_measures_them(segmented):
+    node = segmented.gui.segment.tumors.result.node
+    segments = node.GetSegmentation()
+    names = [segments.GetNthSegment(index).GetName() for index in range(segments.GetNumberOfSegments())]
+    assert names == ["Liver", "Tumor 1", "Tumor 2"]
+    (large, small) = segmented.rows("lesionTable")
+    assert float(large[1]) == pytest.approx(4 / 3 * np.pi * 1.4**3, rel=0.15)
+    assert float(large[2]) == pytest.approx(28, abs=4)
+    assert [float(hu) for hu in large[3:]] == pytest.approx([115, 75, 80], abs=3)
+    assert float(small[1]) < float(large[1])
+    assert "For trying the software" in segmented.ui.jobMessage.text
+
+
+def test_a_study_that_is_not_aligned_waits_for_its_registration(module):
+    reference = add_phases("arterial", "portal venous")
+    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        node.SetNodeReferenceID("Diff4MMLiTS.AlignedTo", None)
+    module.settle()
+    assert not module.ui.applyButton.enabled
+    assert "Register the phases first" in module.ui.applyButton.toolTip
+    assert module.ui.registerButton.enabled
+    slicer.util.getNode("arterial").SetNodeReferenceID("Diff4MMLiTS.AlignedTo", reference.GetID())
+    module.gui.refresh()
+    assert module.ui.applyButton.enabled
+
+
+def test_a_selected_row_moves_the_views_and_draws_its_curve(segmented):
+    segmented.ui.lesionTable.selectRow(1)
+    segmented.settle()
+    slice_node = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceNode")
+    shown = slice_node.GetSliceToRAS().GetElement(2, 3)
+    lesion = segmented.gui.segment.tumors.lesions.lesions[1]
+    assert shown == pytest.approx(lesion.center_ras_mm[2])
+    assert segmented.ui.plotFrame.visible
+    (plot,) = segmented.ui.plotFrame.findChildren(slicer.qMRMLPlotWidget)
+    assert plot.lines()["Tumor 2"] == pytest.approx([115, 75, 80], abs=3)
+    assert plot.lines()["Liver"] == pytest.approx([78, 118, 95], abs=3)
+
+
+def test_the_threshold_changes_the_tumors_live_and_one_drag_is_one_undo(segmented):
+    before = tumors(segmented)
+    for value in (0.7, 0.8, 0.9):
+        segmented.ui.thresholdSlider.value = value
+        segmented.settle(0.1)
+    segmented.settle(0.8)
+    assert tumors(segmented) == []
+    segmented.click("undoButton")
+    assert tumors(segmented) == before
+    assert segmented.ui.thresholdSlider.value == pytest.approx(0.5)
+    assert not segmented.ui.undoButton.enabled
+    segmented.click("redoButton")
+    assert tumors(segmented) == []
+
+
+def place_point(module, point):
+    """Click into a slice view: Slicer adds a point to the list that is being placed."""
+    selection = slicer.mrmlScene.GetNodeByID("vtkMRMLSelectionNodeSingleton")
+    slicer.mrmlScene.GetNodeByID(selection.GetActivePlaceNodeID()).AddControlPointWorld(*point)
+    module.settle()
+
+
+def test_a_click_removes_a_false_tumor_and_another_adds_a_missed_one(segmented):
+    before = tumors(segmented)
+    lesion = segmented.gui.segment.tumors.lesions.lesions[1]
+    segmented.click("removeTumorButton")
+    place_point(segmented, lesion.center_ras_mm)
+    segmented.wait_for_job()
+    assert len(tumors(segmented)) == 1 or tumors(segmented) != before
+    segmented.click("undoButton")
+    assert tumors(segmented) == before
+    segmented.click("addTumorButton")
+    assert not segmented.ui.removeTumorButton.checked
+    place_point(segmented, (lesion.center_ras_mm[0] - 24, *lesion.center_ras_mm[1:]))
+    segmented.wait_for_job()
+    assert len(tumors(segmented)) == 3
+    assert slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode") == [] or segmented.ui.addTumorButton.checked
+
+
+def test_leaving_the_place_mode_releases_the_button(segmented):
+    segmented.click("addTumorButton")
+    slicer.mrmlScene.GetNodeByID("vtkMRMLInteractionNodeSingleton").SwitchToViewTransformMode()
+    segmented.settle()
+    assert not segmented.ui.addTumorButton.checked
+    assert slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode") == []
+
+
+def test_edits_by_hand_are_measured_again(segmented):
+    node = segmented.gui.segment.tumors.result.node
+    node.GetSegmentation().RemoveSegment("Tumor_2")
+    segmented.settle(0.8)
+    assert len(tumors(segmented)) == 1
+
+
+def test_the_segment_editor_opens_with_the_result(segmented, monkeypatch):
+    calls = []
+    monkeypatch.setattr(slicer.util, "selectModule", calls.append, raising=False)
+    editor = type("Editor", (), {"setSegmentationNode": calls.append, "setSourceVolumeNode": calls.append})
+    monkeypatch.setattr(slicer.util, "getModuleWidget", lambda _name: type("Widget", (), {"editor": editor}))
+    segmented.click("editorButton")
+    result = segmented.gui.segment.tumors.result
+    assert calls == ["SegmentEditor", result.node, result.study.reference]
+
+
+def test_the_table_is_saved_as_csv(segmented, tmp_path, monkeypatch):
+    monkeypatch.setattr(qt_stand_in.FileDialog, "answer", str(tmp_path / "my table"))
+    segmented.click("saveTableButton")
+    with (tmp_path / "my table.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))
+    assert len(rows) == 3
+    assert any("volume" in title for title in rows[0])
+
+
+def test_the_segmentation_is_saved_as_dicom_beside_its_series(segmented, tmp_path, monkeypatch):
+    (tmp_path / "slice").write_text("DICOM")
+    database = SimpleNamespace(fileForInstance=lambda _uid: str(tmp_path / "slice"))
+    monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
+    segmented.gui.segment.tumors.result.study.reference.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
+    monkeypatch.setattr(qt_stand_in.FileDialog, "answer", str(tmp_path / "tumors.dcm"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "work"))
+    segmented.click("saveDicomButton")
+    segmented.wait_for_job()
+    assert list((tmp_path / "work").iterdir()) == []
+    written = json.loads((tmp_path / "tumors.dcm").read_text())
+    assert written["kind"] == "dicom-seg"
+    assert written["masks"] == ["liver", "tumor"]
+    assert written["dicom"] == ["00000.dcm", "00001.dcm"]
+
+
+def test_a_failure_shows_what_to_do_and_the_log(module, tmp_path, monkeypatch):
+    failures = {"segment": ("Out of memory.", "Close other programs.", 4)}
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, failures=failures)))
+    add_phases("portal venous")
+    module.settle()
+    module.click("applyButton")
+    with pytest.raises(AssertionError, match="Close other programs"):
+        module.wait_for_job()
+    module.click("detailsButton")
+    assert "a line of the log" in module.ui.logText.toPlainText()
+    assert module.ui.logText.visible
+    module.click("dismissButton")
+    assert not module.ui.errorFrame.visible
+    assert module.ui.applyButton.enabled
+
+
+def test_a_running_job_is_canceled_and_disables_the_rest_with_a_reason(module, tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, slow_s=5)))
+    add_phases("portal venous")
+    module.settle()
+    module.click("applyButton")
+    module.settle(1.0)
+    assert "Segment" in module.ui.applyButton.toolTip
+    assert not module.ui.applyButton.enabled
+    module.click("cancelButton")
+    module.wait_for_job(20)
+    assert "canceled" in module.ui.jobMessage.text
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+
+
+def test_closing_the_scene_in_mid_job_is_harmless(module, tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, slow_s=1)))
+    add_phases("portal venous")
+    module.settle()
+    module.click("applyButton")
+    slicer.mrmlScene.Clear(0)
+    module.settle(1.0)
+    assert not module.gui.bar.busy
+    assert module.phases() == {}
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []

@@ -1,0 +1,98 @@
+"""The panel in a running Slicer, with nothing installed: what a user sees before the first job."""
+
+import time
+import unittest
+
+import numpy as np
+import qt
+import slicer
+
+PHASE_COLUMN, VOLUME_COLUMN = 0, 1
+
+
+def settle(seconds=0.3):
+    """Let timers and events of Slicer run."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        slicer.app.processEvents()
+        time.sleep(0.01)
+
+
+def add_volume(name):
+    """Add a small volume to the scene."""
+    values = np.random.default_rng(0).normal(50, 10, (12, 20, 20)).astype(np.int16)
+    return slicer.util.addVolumeFromArray(values, name=name)
+
+
+class Diff4MMLiTSPanelTest(unittest.TestCase):
+    """Each test opens the module in an empty scene."""
+
+    def setUp(self):
+        """Open the module."""
+        slicer.mrmlScene.Clear(0)
+        slicer.util.selectModule("Diff4MMLiTS")
+        self.widget = slicer.util.getModuleWidget("Diff4MMLiTS")
+        self.ui = self.widget.gui.ui
+        settle()
+
+    def phases(self):
+        """Return the chosen phase of each volume, by the volume's name."""
+        table = self.ui.phaseTable
+        rows = range(table.rowCount)
+        return {table.item(r, VOLUME_COLUMN).text(): table.cellWidget(r, PHASE_COLUMN).currentText for r in rows}
+
+    def test_an_empty_scene_says_what_to_do(self):
+        """Every disabled button has a reason."""
+        self.assertTrue(self.ui.phaseMessage.text)
+        for button in (self.ui.registerButton, self.ui.applyButton, self.ui.undoButton):
+            self.assertFalse(button.enabled)
+            self.assertTrue(button.toolTip)
+
+    def test_names_tell_the_phases_and_duplicates_are_refused(self):
+        """The role is written to the volume; one phase is never chosen twice."""
+        arterial, scout = add_volume("arterial phase"), add_volume("scout")
+        settle()
+        self.assertEqual(arterial.GetAttribute("LiverRole"), "Arterial")
+        chosen = self.phases()["arterial phase"]
+        table = self.ui.phaseTable
+        row = next(r for r in range(table.rowCount) if table.item(r, VOLUME_COLUMN).text() == "scout")
+        table.cellWidget(row, PHASE_COLUMN).setCurrentText(chosen)
+        settle()
+        self.assertNotEqual(self.phases()["scout"], chosen)
+        self.assertNotEqual(scout.GetAttribute("LiverRole"), "Arterial")
+        self.assertIn("AP", self.ui.phaseMessage.text)
+
+    def test_the_choices_are_kept_in_the_scene(self):
+        """A scene that is closed takes them along, and the panel begins anew."""
+        add_volume("portal venous")
+        self.ui.qualitySelector.setCurrentIndex(1)
+        settle()
+        self.assertEqual(self.widget.logic.getParameterNode().quality.value, "fast")
+        slicer.mrmlScene.Clear(0)
+        settle()
+        self.assertEqual(self.phases(), {})
+        self.assertEqual(self.widget.logic.getParameterNode().quality.value, "normal")
+
+    def test_the_module_is_left_entered_and_reloaded(self):
+        """Nothing of the old panel answers any more."""
+        slicer.util.selectModule("Data")
+        add_volume("portal venous")
+        slicer.util.selectModule("Diff4MMLiTS")
+        settle()
+        self.assertEqual(list(self.phases()), ["portal venous"])
+        slicer.util.reloadScriptedModule("Diff4MMLiTS")
+        slicer.util.selectModule("Diff4MMLiTS")
+        settle()
+        self.assertIsNot(slicer.util.getModuleWidget("Diff4MMLiTS"), self.widget)
+
+    def test_the_setup_tab_lists_what_is_missing(self):
+        """Without anything installed the panel says so and starts nothing."""
+        self.ui.tabs.setCurrentWidget(self.ui.setupTab)
+        settle()
+        self.assertGreater(self.ui.packageTable.rowCount, 3)
+        self.assertTrue(self.ui.engineState.text)
+        self.assertIsInstance(self.ui.installButton, qt.QPushButton)
+
+
+if __name__ == "__main__":
+    unittest.main()
