@@ -34,6 +34,8 @@ from Diff4MMLiTSLib.training.trainer import train
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float32]
 Images = Mapping[Phase, FloatArray]
+SMALLEST_INPUT = 32
+"""Voxels that the U-Net's four halvings need for more than one at the bottom; smaller boxes are padded."""
 TIMED_STEPS = 4
 """Steps that are timed to find how many fit into the budget."""
 BIHARMONIC = np.array([[0, 0, 1, 0, 0], [0, 2, -8, 2, 0], [1, -8, 20, -8, 1], [0, 2, -8, 2, 0], [0, 0, 1, 0, 0]])
@@ -90,8 +92,10 @@ class PeerNetwork(Inpainter):
         self.body = body
 
     def _deviation(self, inputs: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.body(inputs).float()
-        return result
+        z, y, x = inputs.shape[2:]
+        padding = [value for length in (x, y, z) for value in (0, max(0, SMALLEST_INPUT - length))]
+        result: torch.Tensor = self.body(functional.pad(inputs, padding, mode="replicate")).float()
+        return result[:, :, :z, :y, :x]
 
 
 def plain_unet(_config: InpainterNetwork) -> Inpainter:

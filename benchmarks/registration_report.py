@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 
 WHOLE = 0.98
 HEAD = "| method | inputs | pairs | median mm | 95 % mm | max mm | seconds |\n|---|---|---|---|---|---|---|\n"
@@ -125,20 +127,29 @@ def _counts(name: str, verdicts: list[str]) -> str:
 
 
 def draw(rows: list[Row], path: Path) -> None:
-    """Draw the error against the true displacement, per method: median and 95 % in bins of the displacement."""
+    """Draw the error against the true displacement: all methods on the pairs that all saw, then ours on all pairs."""
+    methods = list(dict.fromkeys(row.method for row in rows))
+    shared = set.intersection(*({(row.case, row.phase) for row in rows if row.method == method} for method in methods))
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), constrained_layout=True)
-    for method in dict.fromkeys(row.method for row in rows):
-        chosen = [row for row in rows if row.method == method]
-        size = np.concatenate([row.displacement_mm for row in chosen])
-        error = np.concatenate([row.error_mm for row in chosen])
-        edges = np.unique(np.quantile(size, np.linspace(0, 1, 9)))
-        bins = [error[(size >= low) & (size <= high)] for low, high in pairwise(edges)]
-        middle = (edges[:-1] + edges[1:]) / 2
-        for axis, share in zip(axes, (50, 95), strict=True):
-            axis.plot(middle, [np.percentile(part, share) for part in bins], "o-", ms=4, label=method)
+    for method in methods:
+        chosen = [row for row in rows if row.method == method and (row.case, row.phase) in shared]
+        _curve(axes, chosen, f"{method}", "o-")
+    own = [row for row in rows if row.method == methods[-1]]
+    _curve(axes, own, f"{methods[-1]}, all {len(own)} pairs", "k--")
     for axis, name in zip(axes, ("Median", "95 %"), strict=True):
         axis.set(xlabel="true displacement of the liver point (mm)", ylabel=f"{name} error (mm)", yscale="log")
         axis.set_yticks([0.2, 0.5, 1, 2, 5, 10, 20], ["0.2", "0.5", "1", "2", "5", "10", "20"])
         axis.grid(alpha=0.3)
-    axes[0].legend(fontsize=8)
+    axes[0].set_title(f"{len(shared)} pairs that all methods saw", fontsize=9)
+    axes[0].legend(fontsize=7)
     figure.savefig(path, dpi=110)
+
+
+def _curve(axes: Sequence[Axes], rows: list[Row], label: str, style: str) -> None:
+    size = np.concatenate([row.displacement_mm for row in rows])
+    error = np.concatenate([row.error_mm for row in rows])
+    edges = np.unique(np.quantile(size, np.linspace(0, 1, 7)))
+    bins = [error[(size >= low) & (size <= high)] for low, high in pairwise(edges)]
+    middle = (edges[:-1] + edges[1:]) / 2
+    for axis, share in zip(axes, (50, 95), strict=True):
+        axis.plot(middle, [np.percentile(part, share) for part in bins], style, ms=4, label=label)
