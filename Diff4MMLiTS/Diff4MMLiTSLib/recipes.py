@@ -6,11 +6,10 @@ that was cut short goes on with ``--resume``, wherever it stopped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from .cohort import raise_failures
@@ -18,6 +17,7 @@ from .core.config import (
     AutoencoderNetwork,
     ModelCard,
     ModelKind,
+    PairSource,
     Settings,
     TrainConfig,
     TrainLoopConfig,
@@ -29,15 +29,18 @@ from .core.files import exists_error, new_file
 from .core.intensity import Window
 from .core.progress import Progress
 from .core.study import RegisteredStudy
-from .core.study_io import find_studies, folders_by_id, read_normal, read_study
+from .core.study_io import find_studies, folders_by_id, read_study
 from .nets.autoencoder import Autoencoder
+from .pairing import paired_with_normal
 from .pipeline import RunOptions, inpaint_cohort, register_cohort, synthesize_cohort
 from .stages.inpainting import WINDOW
-from .training.checkpoint import load_model, save_model, software_versions
-from .training.datasets import WorkingStudy, data_hash, load_cohort, stack_on
-from .training.denoising import denoiser_task
+from .synthetic_stream import fresh_pairs
+from .training.autoencoder_qa import check_autoencoder, measure_autoencoder
+from .training.checkpoint import Weights, load_model, save_model, software_versions
+from .training.datasets import WorkingStudy, data_hash, load_cohort
+from .training.denoising import denoiser_task, patches_of
 from .training.generative import autoencoder_task, inpainter_task
-from .training.pairs import TumorPair
+from .training.pairs import known_lesions_of
 from .training.segmenter_task import segmenter_task
 from .training.task import Task
 from .training.trainer import train
@@ -101,7 +104,14 @@ class Trainer:
             cohorts, config.spacing_mm, progress.part(0.0, 0.1), margin_mm=self.config.margin_mm
         )
         task = autoencoder_task(studies, held_out, config=config)
-        kind = _Kind(task.kind, config.spacing_mm, config.window_hu, {"autoencoder": config.network})
+
+        def measure(weights: Mapping[str, Weights]) -> dict[str, float]:
+            network = Autoencoder(config.network)
+            network.load_state_dict(dict(weights["autoencoder"]))
+            return measure_autoencoder(network.to(self.device), held_out or studies, Window(*config.window_hu))
+
+        networks = {"autoencoder": config.network}
+        kind = _Kind(task.kind, config.spacing_mm, config.window_hu, networks, measure=measure)
         return self._train(task, config.loop, run, studies, kind, progress.part(0.1, 1.0))
 
     def synthesizer(self, cohorts: Cohorts, autoencoder: Path, run: Path, progress: Progress) -> Path:
@@ -110,13 +120,16 @@ class Trainer:
         if (model := self._finished(run)) is not None:
             return model
         weights = load_model(autoencoder, ModelKind.AUTOENCODER)
+        check_autoencoder(weights.card.numbers, config.limits, name=autoencoder.name)
         network = Autoencoder(build_config(AutoencoderNetwork, weights.card.networks["autoencoder"]))
         network.load_state_dict(dict(weights.networks["autoencoder"]))
         spacing_mm, window = weights.card.spacing_mm, weights.card.window_hu
         studies, held_out = self._load(cohorts, spacing_mm, progress.part(0.0, 0.1), margin_mm=self.config.margin_mm)
+        lesions = patches_of(paired_with_normal(studies, cohorts.normal), config, network.factor)
+        paired = paired_with_normal(held_out, cohorts.normal_validation)
         task = denoiser_task(
-            _pairs(studies, cohorts.normal),
-            _pairs(held_out, cohorts.normal_validation),
+            lesions,
+            patches_of(paired, config, network.factor) if paired else (),
             config=config,
             autoencoder=network,
             window=Window(*window),
@@ -125,19 +138,22 @@ class Trainer:
         networks: dict[str, Settings] = {
             "autoencoder": build_config(AutoencoderNetwork, weights.card.networks["autoencoder"]),
             "denoiser": config.network,
+            "lesions": Settings(),
         }
-        kind = _Kind(
-            ModelKind.SYNTHESIZER, spacing_mm, window, networks, {"autoencoder": weights.networks["autoencoder"]}
-        )
+        known = {name: torch.from_numpy(values) for name, values in vars(known_lesions_of(lesions)).items()}
+        frozen = {"autoencoder": weights.networks["autoencoder"], "lesions": known}
+        numbers = {f"autoencoder_{name}": value for name, value in weights.card.numbers.items()}
+        kind = _Kind(ModelKind.SYNTHESIZER, spacing_mm, window, networks, frozen, numbers)
         return self._train(task, config.loop, run, studies, kind, progress.part(0.1, 1.0))
 
-    def segmenter(self, cohorts: Cohorts, run: Path, progress: Progress) -> Path:
-        """Train the network of stage 4 and return its model folder."""
+    def segmenter(self, cohorts: Cohorts, run: Path, progress: Progress, *, synthesizer: Path | None = None) -> Path:
+        """Train the network of stage 4, on pairs made by the synthesizer if there is one; return its model folder."""
         config = self.config.train_segmenter
         if (model := self._finished(run)) is not None:
             return model
         studies, held_out = self._load(cohorts, config.spacing_mm, progress.part(0.0, 0.1), margin_mm=None)
-        task = segmenter_task(config, studies, held_out)
+        fresh = fresh_pairs(self.config, cohorts.normal, synthesizer, self.device) if synthesizer else None
+        task = segmenter_task(config, studies, held_out, fresh)
         kind = _Kind(task.kind, config.spacing_mm, config.window_hu, {"segmenter": config.network})
         return self._train(task, config.loop, run, studies, kind, progress.part(0.1, 1.0))
 
@@ -187,7 +203,7 @@ class Trainer:
             spacing_mm=kind.spacing_mm,
             window_hu=kind.window_hu,
             networks={name: network.model_dump(mode="json") for name, network in kind.networks.items()},
-            numbers=dict(kind.numbers),
+            numbers={**kind.numbers, **kind.measure(result.weights)},
             versions=software_versions(),
             seed=loop.seed,
             data_hash=data_hash(studies),
@@ -237,8 +253,12 @@ def train_recipe(
             return trainer.autoencoder(cohorts, run, progress)
         case TrainTarget.DENOISER:
             return trainer.synthesizer(cohorts, _autoencoder_of(config, folder), run, progress)
+        case TrainTarget.SYNTHESIZER:
+            autoencoder = trainer.autoencoder(cohorts, run / "autoencoder", progress.part(0.0, 0.3))
+            return trainer.synthesizer(cohorts, autoencoder, run / "synthesizer", progress.part(0.3, 1.0))
         case TrainTarget.SEGMENTER:
-            return trainer.segmenter(cohorts, run, progress)
+            synthesizer = None if config.pair_source is PairSource.FILES else _synthesizer_of(config, folder)
+            return trainer.segmenter(cohorts, run, progress, synthesizer=synthesizer)
         case TrainTarget.ALL:
             return train_all(trainer, cohorts, run, progress)
 
@@ -267,9 +287,12 @@ def train_all(trainer: Trainer, cohorts: Cohorts, run: Path, progress: Progress)
     paired = Cohorts(registered.training, registered.validation, *normal)
     part = progress.part(0.5, 0.7, "train denoiser")
     synthesizer = trainer.synthesizer(paired, autoencoder, run / "synthesizer", part)
+    last = progress.part(0.75, 1.0, "train segmenter")
+    if trainer.config.pair_source is not PairSource.FILES:
+        return trainer.segmenter(paired, run / "segmenter", last, synthesizer=synthesizer)
     synthetic = synthesize_all(trainer, normal[0], synthesizer, run, progress.part(0.7, 0.75, "synthesize"))
     both = Cohorts((*registered.training, *synthetic), registered.validation)
-    return trainer.segmenter(both, run / "segmenter", progress.part(0.75, 1.0, "train segmenter"))
+    return trainer.segmenter(both, run / "segmenter", last)
 
 
 def register_all(trainer: Trainer, cohorts: Cohorts, run: Path, progress: Progress) -> Cohorts:
@@ -343,26 +366,8 @@ class _Kind:
     networks: Mapping[str, Settings]
     frozen: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
     numbers: Mapping[str, float] = field(default_factory=dict)
-
-
-def _pairs(studies: Sequence[WorkingStudy], cohorts: Sequence[Path]) -> tuple[TumorPair, ...]:
-    """Return each study that has tumors with its inpainted counterpart, on the study's working grid."""
-    counterparts = folders_by_id(cohorts)
-    pairs = []
-    for study in studies:
-        if not study.tumor.any():
-            continue
-        if study.study_id not in counterparts:
-            raise InputError(
-                f"Study '{study.study_id}' has no inpainted counterpart",
-                expected="the study of the same id among the normal studies",
-                remedy='Make it with "diff4mmlits inpaint"',
-            )
-        normal = read_normal(counterparts[study.study_id]).study
-        phases, presence = stack_on(normal, study.grid)
-        without = replace(study, phases=phases, presence=presence, tumor=np.zeros_like(study.tumor))
-        pairs.append(TumorPair(study, without))
-    return tuple(pairs)
+    measure: Callable[[Mapping[str, Weights]], Mapping[str, float]] = lambda _weights: {}
+    """Measures the trained weights."""
 
 
 def _autoencoder_of(config: TrainConfig, folder: Path) -> Path:
@@ -375,13 +380,25 @@ def _autoencoder_of(config: TrainConfig, folder: Path) -> Path:
     return folder / config.autoencoder
 
 
+def _synthesizer_of(config: TrainConfig, folder: Path) -> Path:
+    if not config.synthesizer:
+        raise MissingError(
+            f'The recipe of a segmenter with pair_source = "{config.pair_source}" names no synthesizer',
+            expected="synthesizer = the folder of a trained synthesizer",
+            remedy='Train one first (target = "synthesizer"), or choose pair_source = "files"',
+        )
+    return folder / config.synthesizer
+
+
 def _folders(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
     return tuple(folder / name for name in names)
 
 
 def _save_recipe(config: TrainConfig, run: Path) -> None:
     cohorts = {name: tuple(map(_shown, getattr(config, name))) for name in COHORT_SETTINGS}
-    shown = config.model_copy(update={**cohorts, "autoencoder": _shown(config.autoencoder)})
+    shown = config.model_copy(
+        update={**cohorts, "autoencoder": _shown(config.autoencoder), "synthesizer": _shown(config.synthesizer)}
+    )
     with new_file(run / RECIPE_FILE, force=True) as partial:
         partial.write_text(shown.model_dump_json(indent=2) + "\n", encoding="utf-8")
 

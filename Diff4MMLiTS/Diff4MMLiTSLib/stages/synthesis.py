@@ -8,8 +8,9 @@ the patient's own, inside the tumor too, and no voxel outside the band is touche
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -23,10 +24,11 @@ from ..core.config import AutoencoderNetwork, DenoiserNetwork, ModelCard, ModelK
 from ..core.errors import InputError, MissingError, OutOfMemoryError
 from ..core.grid import Grid, Volume, resample
 from ..core.intensity import Window
+from ..core.known_lesions import KnownLesions
 from ..core.parenchyma import large_vessels
 from ..core.phases import ALL_PHASES, Phase
 from ..core.progress import Progress
-from ..core.study import HistoryEntry, Mask, MaskSource, NormalStudy, RegisteredStudy, StageQA, SyntheticPair
+from ..core.study import HistoryEntry, Mask, MaskSource, NormalStudy, RegisteredStudy, StageQA, SyntheticPair, Verdict
 from ..core.tumor_mask import TumorShape, box_around, cropped_grid, distance_mm, draw_tumors
 from ..nets.autoencoder import Autoencoder
 from ..nets.denoiser import PHASE_COUNT, Denoiser, denoiser_condition, soft_occupancy
@@ -34,9 +36,12 @@ from ..nets.diffusion import sample
 from ..training.checkpoint import load_model
 from ..training.datasets import downsample, working_grid
 from ..training.denoising import one_hot
-from .synthesis_qa import check_pair
+from .synthesis_qa import Expected, check_pair
 
-AUTOENCODER, DENOISER = "autoencoder", "denoiser"
+AUTOENCODER, DENOISER, LESIONS = "autoencoder", "denoiser", "lesions"
+"""What a model folder of this stage holds."""
+log = logging.getLogger(__name__)
+
 LEAST_INSIDE = 0.5
 """Part of a given mask that must lie in the liver; the rest is cut off."""
 
@@ -53,12 +58,14 @@ class MultimodalCTSynthesizer:
     Args:
         autoencoder: On the device where it computes; put into evaluation mode here.
         denoiser: On the same device; put into evaluation mode here.
+        lesions: What is known of the lesions that the denoiser has learned from.
         card: The model's card.
         model_hash: SHA-256 of the model's folder.
     """
 
     autoencoder: Autoencoder
     denoiser: Denoiser
+    lesions: KnownLesions
     card: ModelCard
     model_hash: str
 
@@ -75,19 +82,20 @@ class MultimodalCTSynthesizer:
         """
         weights = load_model(folder, ModelKind.SYNTHESIZER, device)
         configs = weights.card.networks
-        autoencoder = Autoencoder(build_config(AutoencoderNetwork, configs[AUTOENCODER]))
-        denoiser = Denoiser(build_config(DenoiserNetwork, configs[DENOISER]), autoencoder.latent_channels)
-        networks: dict[str, nn.Module] = {AUTOENCODER: autoencoder, DENOISER: denoiser}
         try:
+            autoencoder = Autoencoder(build_config(AutoencoderNetwork, configs[AUTOENCODER]))
+            denoiser = Denoiser(build_config(DenoiserNetwork, configs[DENOISER]), autoencoder)
+            networks: dict[str, nn.Module] = {AUTOENCODER: autoencoder, DENOISER: denoiser}
             for name, network in networks.items():
                 network.load_state_dict(dict(weights.networks[name]))
                 network.to(device)
-        except RuntimeError:
+            lesions = KnownLesions(**{name: part.cpu().numpy() for name, part in weights.networks[LESIONS].items()})
+        except (RuntimeError, KeyError, TypeError):
             raise MissingError(
                 f"The weights of '{folder.name}' do not fit the networks that its model.json describes",
                 remedy="Copy the model again, or train it again",
             ) from None
-        return cls(autoencoder, denoiser, weights.card, weights.hash)
+        return cls(autoencoder, denoiser, lesions, weights.card, weights.hash)
 
     def synthesize(
         self,
@@ -123,15 +131,13 @@ class MultimodalCTSynthesizer:
             progress.update(attempt / (config.redraws + 1), f"draw {attempt + 1}")
             chance = np.random.default_rng([seed, attempt])
             mask, shapes = _given(tumor, study, liver) if tumor else _drawn(study.grid, liver, vessels, config, chance)
-            phases = self._grow(study, mask, liver, config, int(chance.integers(2**63)))
-            quality = check_pair(study.phases, phases, mask, liver, family=config.family)
-            drafts.append(_Draft(phases, mask, shapes, quality))
-            if not quality.reasons:
+            drafts.append(self._draft(study, mask, shapes, config, chance))
+            if not drafts[-1].quality.reasons:
                 break
+            log.info("%s, draw %d: %s", study.study_id, attempt + 1, "; ".join(drafts[-1].quality.reasons))
         progress.update(1.0, f"{len(drafts)} draws")
-        best = min(drafts, key=lambda draft: len(draft.quality.reasons))
-        quality = replace(best.quality, seconds=time.monotonic() - started)
-        quality = replace(quality, measures={**quality.measures, "rejected_draws": float(len(drafts) - 1)})
+        best = min(drafts, key=lambda draft: (draft.quality.verdict is Verdict.REJECT, len(draft.quality.reasons)))
+        quality = _with_rejections(best, drafts, time.monotonic() - started)
         return _pair(study, replace(best, quality=quality), self._entry(config, seed, best, normal))
 
     def synthesize_pairs(
@@ -148,6 +154,21 @@ class MultimodalCTSynthesizer:
             part = progress.part((number - 1) / count, number / count)
             pair = self.synthesize(normal, config=config, rng=rng, progress=part)
             yield SyntheticPair(replace(pair.study, study_id=_synthetic_id(normal.study, number)))
+
+    def _draft(
+        self,
+        study: RegisteredStudy,
+        mask: BoolArray,
+        shapes: tuple[TumorShape, ...],
+        config: SynthesizeConfig,
+        chance: np.random.Generator,
+    ) -> _Draft:
+        """Return one draw of a pair; a family that nobody asked for is drawn as often as it was learned from."""
+        liver = _liver(study)
+        told = config.model_copy(update={"family": config.family or self.lesions.draw_family(chance)})
+        phases = self._grow(study, mask, liver, told, int(chance.integers(2**63)))
+        expected = Expected(told.family, self.lesions, config.band_mm)
+        return _Draft(phases, mask, shapes, check_pair(study.phases, phases, mask, liver, expected=expected))
 
     def _grow(
         self, study: RegisteredStudy, mask: BoolArray, liver: BoolArray, config: SynthesizeConfig, seed: int
@@ -199,7 +220,7 @@ class MultimodalCTSynthesizer:
         flags = torch.from_numpy(presence[None]).to(device)
         latents = self.autoencoder.encode(torch.from_numpy(images[:, None]).to(device))  # (P, C, Z', Y', X')
         normal = (latents * flags[0, :, None, None, None, None]).flatten(0, 1)[None]  # (1, P C, Z', Y', X')
-        cells = soft_occupancy(torch.from_numpy(occupancy[None, None]).to(device), self.autoencoder.factor)
+        cells = soft_occupancy(torch.from_numpy(occupancy[None, None]).to(device), self.autoencoder)
         family = torch.from_numpy(one_hot(config.family)[None]).to(device)
         condition = denoiser_condition(self.denoiser.standardize_normal(normal), cells, presence=flags, family=family)
         change = sample(
@@ -291,6 +312,18 @@ def _drawn(
 ) -> tuple[BoolArray, tuple[TumorShape, ...]]:
     drawn = draw_tumors(liver, grid, config=config.tumor, rng=rng, obstacles=vessels)
     return drawn.mask, drawn.shapes
+
+
+def _with_rejections(best: _Draft, drafts: Sequence[_Draft], seconds: float) -> StageQA:
+    """Return the quality of the draw that is kept, with what was wrong with the others."""
+    others = [draft for draft in drafts if draft is not best]
+    reasons = {f"rejected_draw_{number}": "; ".join(d.quality.reasons) for number, d in enumerate(others, start=1)}
+    return replace(
+        best.quality,
+        seconds=seconds,
+        measures={**best.quality.measures, "rejected_draws": float(len(others))},
+        notes={**best.quality.notes, **reasons},
+    )
 
 
 def _pair(study: RegisteredStudy, draft: _Draft, entry: HistoryEntry) -> SyntheticPair:

@@ -16,6 +16,7 @@ from ..core.intensity import Window
 from ..core.progress import silent
 from ..nets.segmenter import LIVER, TUMOR, build_segmenter, resolutions, segmenter_input
 from .datasets import BoolArray, WorkingStudy
+from .fresh_pairs import FreshPairs
 from .inference import masks_of, predict
 from .losses import deep_supervision_loss
 from .patches import Patch, random_center, random_patch
@@ -25,7 +26,10 @@ NETWORK = "segmenter"
 
 
 def segmenter_task(
-    config: SegmenterTrainConfig, studies: Sequence[WorkingStudy], validation: Sequence[WorkingStudy]
+    config: SegmenterTrainConfig,
+    studies: Sequence[WorkingStudy],
+    validation: Sequence[WorkingStudy],
+    fresh: FreshPairs | None = None,
 ) -> Task:
     """Return what the loop trains for stage 4.
 
@@ -33,6 +37,7 @@ def segmenter_task(
         config: Network, patches, augmentation.
         studies: What to learn from; synthetic ones are drawn with ``config.synthetic_fraction``.
         validation: What to score on; none of them is learned from.
+        fresh: Makes synthetic studies during training; those in ``studies`` are then not drawn.
 
     Raises:
         InputError: No study to learn from or to score on, or one that is in both.
@@ -41,7 +46,8 @@ def segmenter_task(
         raise InputError(
             f"{len(studies)} studies to train on and {len(validation)} to validate on", expected="at least one of each"
         )
-    if shared := {study.origin for study in studies} & {study.origin for study in validation}:
+    origins = {study.origin for study in studies} | (fresh.origins if fresh else set())
+    if shared := origins & {study.origin for study in validation}:
         raise InputError(
             f"Study '{min(shared)}' is in training and validation",
             expected="different studies; a synthetic one counts as the study that it was made from",
@@ -52,7 +58,7 @@ def segmenter_task(
         networks={NETWORK: network},
         players=(Player(NETWORK, (NETWORK,), partial(_loss, network), config.learning_rate),),
         ema=(NETWORK,),
-        sample=partial(_sample, config, tuple(studies)),
+        sample=partial(_sample, config, tuple(studies), fresh),
         validate=partial(_validate, network, config, tuple(validation)),
     )
 
@@ -64,9 +70,14 @@ def fresh_segmenter(config: SegmenterNetwork, *, seed: int) -> nn.Module:
         return build_segmenter(config)
 
 
-def _sample(config: SegmenterTrainConfig, studies: tuple[WorkingStudy, ...], index: int) -> Item:
+def _sample(
+    config: SegmenterTrainConfig, studies: tuple[WorkingStudy, ...], fresh: FreshPairs | None, index: int
+) -> Item:
     rng = np.random.default_rng((config.loop.seed, index))
-    study = _draw_study(studies, config.synthetic_fraction, rng)
+    if fresh is not None and rng.random() < config.synthetic_fraction:
+        study = fresh.of_item(index, rng)
+    else:
+        study = _draw_study(studies, 0.0 if fresh else config.synthetic_fraction, rng)
     center = random_center(study, rng, tumor_fraction=config.tumor_fraction, liver_fraction=config.liver_fraction)
     patch = random_patch(study, center, config.network.patch, augmentation=config.augmentation, rng=rng)
     images = Window(*config.window_hu).normalize(patch.phases)

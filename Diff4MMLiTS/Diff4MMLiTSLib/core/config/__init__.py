@@ -30,10 +30,12 @@ from .stages import (
 )
 from .training import (
     AugmentationConfig,
+    AutoencoderLimits,
     AutoencoderTrainConfig,
     DemoConfig,
     DenoiserTrainConfig,
     InpainterTrainConfig,
+    PairSource,
     Precision,
     SegmenterTrainConfig,
     TrainConfig,
@@ -44,6 +46,7 @@ from .training import (
 __all__ = [
     "AUTO_MARGIN",
     "AugmentationConfig",
+    "AutoencoderLimits",
     "AutoencoderNetwork",
     "AutoencoderTrainConfig",
     "DemoConfig",
@@ -58,6 +61,7 @@ __all__ = [
     "Method",
     "ModelCard",
     "ModelKind",
+    "PairSource",
     "Precision",
     "Prediction",
     "RegisterConfig",
