@@ -177,6 +177,9 @@ def _place(
 def _draw_radius(config: TumorMaskConfig, rng: np.random.Generator) -> float:
     if config.diameter_mm:
         return float(rng.uniform(*config.diameter_mm)) / 2
+    if config.sizes:
+        drawn = config.sizes.median_mm * np.exp(config.sizes.spread * rng.standard_normal())
+        return float(np.clip(drawn, config.sizes.smallest_mm, config.sizes.largest_mm)) / 2
     weights = np.array(config.class_weights) / sum(config.class_weights)
     return float(rng.choice(config.radius_classes_mm, p=weights))
 

@@ -6,88 +6,28 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from conftest import ball
-from Diff4MMLiTSLib.core.config import (
-    AutoencoderNetwork,
-    DenoiserNetwork,
-    DiffusionConfig,
-    ModelCard,
-    ModelKind,
-    Prediction,
-    Sampler,
-    SynthesizeConfig,
-    TumorMaskConfig,
-)
+from Diff4MMLiTSLib.core.config import Sampler, SynthesizeConfig, TumorMaskConfig
 from Diff4MMLiTSLib.core.enhancement import TumorFamily
 from Diff4MMLiTSLib.core.errors import InputError, MissingError
 from Diff4MMLiTSLib.core.grid import Volume
 from Diff4MMLiTSLib.core.images import is_marked_synthetic
-from Diff4MMLiTSLib.core.known_lesions import NUMBERS, KnownLesions, describe, known_lesions
+from Diff4MMLiTSLib.core.known_lesions import NUMBERS, describe, known_lesions
 from Diff4MMLiTSLib.core.phases import ALL_PHASES, Phase
 from Diff4MMLiTSLib.core.progress import silent
-from Diff4MMLiTSLib.core.study import TUMOR_FREE, Mask, MaskSource, NormalStudy, Verdict
+from Diff4MMLiTSLib.core.study import Mask, MaskSource, NormalStudy, Verdict
 from Diff4MMLiTSLib.core.study_io import write_pair
 from Diff4MMLiTSLib.core.tumor_mask import distance_mm
-from Diff4MMLiTSLib.nets.autoencoder import Autoencoder
-from Diff4MMLiTSLib.nets.denoiser import Denoiser
 from Diff4MMLiTSLib.stages.synthesis import MultimodalCTSynthesizer
 from Diff4MMLiTSLib.stages.synthesis_qa import Expected, check_pair
 from Diff4MMLiTSLib.training.checkpoint import save_model
-
-AUTOENCODER = AutoencoderNetwork(channels=(4,), residual_layers=1, latent_channels=2, codes=8)
-DENOISER = DenoiserNetwork(
-    channels=(8, 8),
-    attention=(False, False),
-    residual_blocks=1,
-    groups=4,
-    diffusion=DiffusionConfig(prediction=Prediction.LATENTS),
-)
-CARD = ModelCard(
-    kind=ModelKind.SYNTHESIZER,
-    name="tiny",
-    spacing_mm=2.0,
-    window_hu=(-175.0, 400.0),
-    networks={
-        "autoencoder": AUTOENCODER.model_dump(mode="json"),
-        "denoiser": DENOISER.model_dump(mode="json"),
-        "lesions": {},
-    },
-    seed=0,
-)
-NOTHING_KNOWN = KnownLesions(
-    np.zeros((0, NUMBERS), np.float32), np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64)
-)
-
-
-def networks():
-    """Return networks of which the denoiser says "darker by 40 HU" wherever it is asked, with some noise."""
-    torch.manual_seed(0)
-    autoencoder = Autoencoder(AUTOENCODER)
-    denoiser = Denoiser(DENOISER, autoencoder)
-    for parameter in autoencoder.vqvae.parameters():
-        parameter.requires_grad_(False).zero_()  # what is left is the coarse image
-    for parameter in denoiser.network.out.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    denoiser.network.out[-1].conv.bias.requires_grad_(False).copy_(torch.tensor([-1.0, 0.0] * 4))
-    denoiser.set_latent_scale(torch.zeros(2), torch.ones(2), torch.tensor([4 * 40 / 287.5, 0.1]))
-    return autoencoder, denoiser
+from tiny_models import NOTHING_KNOWN, SYNTHESIZER_CARD, synthesizer_networks, synthesizer_weights
 
 
 @pytest.fixture(scope="module")
 def synthesizer():
-    return MultimodalCTSynthesizer(*networks(), NOTHING_KNOWN, CARD, "0" * 64)
-
-
-@pytest.fixture
-def a_normal_study(a_study):
-    rng = np.random.default_rng(6)
-    phases = {}
-    for phase, level_hu in ((Phase.AP, 78), (Phase.PVP, 118)):
-        values = np.where(a_study.liver.array, level_hu, -100) + rng.normal(0, 10, a_study.grid.shape)
-        phases[phase] = Volume(np.rint(values).astype(np.int16), a_study.grid)
-    return NormalStudy(replace(a_study, phases=phases, tumor=TUMOR_FREE))
+    return MultimodalCTSynthesizer(*synthesizer_networks(), NOTHING_KNOWN, SYNTHESIZER_CARD, "0" * 64)
 
 
 def settings(**values):
@@ -266,18 +206,20 @@ def test_a_copy_of_a_known_lesion_is_flagged_also_when_mirrored(a_normal_study):
 def test_a_family_that_nobody_asked_for_is_drawn_among_the_known_ones(a_normal_study):
     lesions = [np.ones(NUMBERS, np.float32)]
     known = known_lesions(lesions, [np.full(4, np.nan, np.float32)], [TumorFamily.CYST], ["one"])
-    synthesizer = MultimodalCTSynthesizer(*networks(), known, CARD, "0" * 64)
+    synthesizer = MultimodalCTSynthesizer(*synthesizer_networks(), known, SYNTHESIZER_CARD, "0" * 64)
     assert synthesize(synthesizer, a_normal_study).study.qa["synthesize"].notes["drawn_as"] == "cyst"
 
 
 def test_a_saved_model_makes_the_same_pair_and_one_that_does_not_fit_is_refused(synthesizer, a_normal_study, tmp_path):
-    weights = {"autoencoder": synthesizer.autoencoder.state_dict(), "denoiser": synthesizer.denoiser.state_dict()}
-    weights["lesions"] = {name: torch.from_numpy(values) for name, values in vars(synthesizer.lesions).items()}
-    save_model(tmp_path / "model", CARD, weights)
+    weights = synthesizer_weights()
+    save_model(tmp_path / "model", SYNTHESIZER_CARD, weights)
     loaded = MultimodalCTSynthesizer.load(tmp_path / "model")
     one, other = (synthesize(which, a_normal_study).study for which in (loaded, synthesizer))
     assert np.array_equal(one.reference.array, other.reference.array)
-    changed = {**CARD.networks, "autoencoder": {**CARD.networks["autoencoder"], "latent_channels": 3}}
-    save_model(tmp_path / "other", CARD.model_copy(update={"networks": changed}), weights)
+    changed = {
+        **SYNTHESIZER_CARD.networks,
+        "autoencoder": {**SYNTHESIZER_CARD.networks["autoencoder"], "latent_channels": 3},
+    }
+    save_model(tmp_path / "other", SYNTHESIZER_CARD.model_copy(update={"networks": changed}), weights)
     with pytest.raises(MissingError, match="do not fit"):
         MultimodalCTSynthesizer.load(tmp_path / "other")

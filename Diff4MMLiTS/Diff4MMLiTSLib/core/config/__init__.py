@@ -25,6 +25,7 @@ from .stages import (
     RegisterLimits,
     Sampler,
     SegmentConfig,
+    SizeDistribution,
     SynthesizeConfig,
     TumorMaskConfig,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "SegmenterTrainConfig",
     "Settings",
     "SettingsT",
+    "SizeDistribution",
     "SynthesizeConfig",
     "TrainConfig",
     "TrainLoopConfig",
