@@ -1,4 +1,4 @@
-"""What ``synthesis.py`` measures of a tumor: statistics per phase, features of our encoder, alignment between phases."""
+"""What ``synthesis.py`` measures of a tumor: statistics per phase, features of our encoder, alignment of phases."""
 
 from __future__ import annotations
 

@@ -8,18 +8,20 @@ description; no code of theirs was read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from scipy import ndimage
 from synthesis_cases import BoolArray, Case, FloatArray, Images
 
-from Diff4MMLiTSLib.core.config import Sampler, SynthesizeConfig
+from Diff4MMLiTSLib.core.config import DenoiserNetwork, Sampler, SynthesizeConfig, build_config
 from Diff4MMLiTSLib.core.enhancement import TumorFamily
+from Diff4MMLiTSLib.core.grid import Volume
 from Diff4MMLiTSLib.core.parenchyma import parenchyma_voxels
-from Diff4MMLiTSLib.core.phases import ALL_PHASES
+from Diff4MMLiTSLib.core.phases import ALL_PHASES, Phase
 from Diff4MMLiTSLib.core.progress import silent
+from Diff4MMLiTSLib.nets.denoiser import Denoiser
 from Diff4MMLiTSLib.stages.synthesis import MultimodalCTSynthesizer
 
 Grower = Callable[[Case, int], Images]
@@ -34,9 +36,9 @@ EDGE_MM = 2.0
 HAND_NOISE_HU = 8.0
 
 
-def images_of(phases: object) -> Images:
+def images_of(phases: Mapping[Phase, Volume]) -> Images:
     """Return volumes as float arrays by phase."""
-    return {phase: np.asarray(volume.array, dtype=np.float32) for phase, volume in phases.items()}  # type: ignore[attr-defined]  # a mapping of volumes
+    return {phase: np.asarray(volume.array, dtype=np.float32) for phase, volume in phases.items()}
 
 
 def ours(model: MultimodalCTSynthesizer, sampler: Sampler = Sampler.DPM_SOLVER, steps: int = 20) -> Grower:
@@ -63,7 +65,7 @@ def with_random_weights(model: MultimodalCTSynthesizer) -> Grower:
         name: torch.randn(value.shape, generator=generator) * value.std().nan_to_num() if name in learned else value
         for name, value in state.items()
     }
-    denoiser = type(model.denoiser)(_network_config(model), model.autoencoder)
+    denoiser = Denoiser(build_config(DenoiserNetwork, model.card.networks["denoiser"]), model.autoencoder)
     denoiser.load_state_dict(fresh)
     broken = MultimodalCTSynthesizer(model.autoencoder, denoiser, model.lesions, model.card, model.model_hash)
     return ours(broken)
@@ -124,12 +126,6 @@ def _grow(
     rng = np.random.default_rng(seed)
     pair = model.synthesize(case.normal, tumor=case.tumor, config=config, rng=rng, progress=silent())
     return images_of(pair.study.phases)
-
-
-def _network_config(model: MultimodalCTSynthesizer):  # type: ignore[no-untyped-def]  # benchmark helper
-    from Diff4MMLiTSLib.core.config import DenoiserNetwork, build_config
-
-    return build_config(DenoiserNetwork, model.card.networks["denoiser"])
 
 
 def _soft(case: Case) -> FloatArray:
