@@ -1,7 +1,7 @@
 """What a synthesizer knows of the lesions that it has learned from: numbers, no image.
 
-It answers three questions about a synthetic tumor. How often is each family met? Is this contrast one that the family
-has? And is this tumor a copy of one that was learned from? For the last one a lesion is described by a random
+The family and the contrasts of a synthetic tumor are drawn from it. And it says whether a contrast is one that the
+family has, and whether a tumor is a copy of one that was learned from. For that a lesion is described by a random
 projection of its change of the image: distances between lesions survive it (Johnson and Lindenstrauss, 1984), while
 thousands of voxels cannot be had back from ``NUMBERS`` numbers.
 """
@@ -20,12 +20,16 @@ from numpy.typing import NDArray
 from .enhancement import TumorFamily
 from .grid import Grid, Volume, resample
 from .phases import ALL_PHASES, Phase
+from .tumor_mask import faded
 
 CELL_MM = 4.0
 CELLS = 12
 """A lesion is described by its change on a lattice of 12 x 12 x 12 cells of 4 mm around its middle."""
 NUMBERS = 64
 """Length of a description; relative distances are then right to about a tenth."""
+CONTRAST_GAIN = 0.15
+CONTRAST_HU = 3.0
+"""How far a drawn contrast lies from that of a known lesion: relative, and deviation of each phase."""
 TOLERANCE_HU = 15.0
 """How far beyond the known lesions of its family a contrast may lie: two deviations of a family in the literature."""
 
@@ -39,7 +43,8 @@ class KnownLesions:
 
     Args:
         description: (N, NUMBERS), float32.
-        contrast_hu: Mean change in the mask by phase, (N, P), float32; NaN where the phase was missing or not trusted.
+        contrast_hu: Of the flat tumor that is most like it (``flat_contrast``), by phase, (N, P), float32; NaN where
+            the phase was missing or not trusted.
         family: Index into ``TumorFamily``, -1 where it was not known, (N,), int64.
         study: Number of the study, (N,), int64.
     """
@@ -54,6 +59,23 @@ class KnownLesions:
         known = self.family[self.family >= 0]
         return list(TumorFamily)[int(rng.choice(known))] if known.size else None
 
+    def draw_contrast(self, family: TumorFamily | None, rng: np.random.Generator) -> FloatArray:
+        """Draw the contrast of a tumor in each phase, (P,), HU: that of a known lesion, somewhat changed.
+
+        Args:
+            family: Whose lesions; all of them for None, or where none of the family is known.
+            rng: Source of chance.
+        """
+        table = self._of(family)
+        if not len(table):
+            return np.zeros(len(ALL_PHASES), dtype=np.float32)
+        seen = np.isfinite(table)
+        usual = np.where(seen, table, 0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+        chosen = table[int(rng.integers(len(table)))]
+        whole = np.where(np.isfinite(chosen), chosen, usual)
+        gain = 1.0 + rng.uniform(-CONTRAST_GAIN, CONTRAST_GAIN)
+        return np.asarray(gain * whole + rng.normal(0.0, CONTRAST_HU, whole.shape), dtype=np.float32)
+
     def implausible(self, contrast_hu: Mapping[Phase, float], family: TumorFamily | None) -> tuple[str, ...]:
         """Return what no known lesion of the family (of any, for None) comes near, in words.
 
@@ -61,10 +83,10 @@ class KnownLesions:
             contrast_hu: Mean contrast of a tumor by phase.
             family: What it shall be; one that was never learned from has no envelope, and nothing is said.
         """
-        chosen = np.ones(len(self.family), bool) if family is None else self.family == list(TumorFamily).index(family)
+        table = self.contrast_hu if family is None else self.contrast_hu[self.family == _number(family)]
         found = []
         for phase, value in contrast_hu.items():
-            known = self.contrast_hu[chosen, ALL_PHASES.index(phase)]
+            known = table[:, ALL_PHASES.index(phase)]
             known = known[np.isfinite(known)]
             if not known.size:
                 continue
@@ -72,6 +94,11 @@ class KnownLesions:
             if not low <= value <= high:
                 found.append(f"{phase}: {value:+.0f} HU of contrast, known tumors have {low:+.0f} to {high:+.0f} HU")
         return tuple(found)
+
+    def _of(self, family: TumorFamily | None) -> FloatArray:
+        """Return the contrasts of the lesions of a family, or of all where it has none, (N, P)."""
+        chosen = self.family == (-1 if family is None else _number(family))
+        return self.contrast_hu[chosen] if family is not None and chosen.any() else self.contrast_hu
 
     def nearest(self, change_hu: FloatArray, tumor: BoolArray, grid: Grid) -> float:
         """Return the distance of a change to the nearest known lesion in any mirroring; infinite when none is known.
@@ -91,6 +118,12 @@ class KnownLesions:
         distances = _distances(self.description, self.description)
         between = self.study[:, None] != self.study[None]
         return float(distances[between].min(initial=np.inf)) if between.any() else 0.0
+
+
+def flat_contrast(change_hu: FloatArray, tumor: BoolArray, grid: Grid) -> FloatArray:
+    """Return the contrast (P,), HU, of the flat tumor with a soft border that is most like a change (P, Z, Y, X)."""
+    soft = faded(tumor, grid)
+    return np.asarray((change_hu * soft).sum(axis=(1, 2, 3)) / max(float((soft**2).sum()), 1e-6), dtype=np.float32)
 
 
 def describe(change_hu: FloatArray, tumor: BoolArray, grid: Grid) -> FloatArray:
@@ -113,6 +146,10 @@ def known_lesions(
         np.array([-1 if family is None else order.index(family) for family in families], dtype=np.int64),
         np.array([numbers[name] for name in studies], dtype=np.int64),
     )
+
+
+def _number(family: TumorFamily) -> int:
+    return list(TumorFamily).index(family)
 
 
 def _cells(change_hu: FloatArray, tumor: BoolArray, grid: Grid) -> FloatArray:

@@ -24,6 +24,8 @@ ELASTIC_SCALE = 0.5
 """Correlation length of the elastic deformation, as part of the radius."""
 LATTICE = 9
 """Nodes per axis of the lattice that carries the elastic deformation."""
+EDGE_MM = 1.5
+"""Standard deviation of a tumor's border: it fades over some 4 mm, partial volumes and motion included."""
 KEPT_INSIDE = 0.3
 """A center lies at least this part of the radius below the capsule: half a ball would be no liver tumor."""
 
@@ -112,6 +114,12 @@ def distance_mm(mask: BoolArray, grid: Grid, reach_mm: float) -> NDArray[np.floa
     box = box_around(mask, grid, reach_mm)
     result[box] = ndimage.distance_transform_edt(~mask[box], sampling=grid.spacing_zyx_mm)
     return result
+
+
+def faded(occupancy: NDArray[np.floating], grid: Grid) -> NDArray[np.float32]:
+    """Return a mask (Z, Y, X), 0 to 1, with the soft border of ``EDGE_MM`` that tumors have."""
+    sigmas = [EDGE_MM / spacing for spacing in grid.spacing_zyx_mm]
+    return np.asarray(ndimage.gaussian_filter(np.asarray(occupancy, dtype=np.float32), sigmas), dtype=np.float32)
 
 
 def box_around(mask: BoolArray, grid: Grid, margin_mm: float) -> tuple[slice, slice, slice]:

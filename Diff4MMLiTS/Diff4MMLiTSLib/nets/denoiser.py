@@ -1,8 +1,9 @@
 """The denoiser of stage 3: sees all phases of a latent at once, so that a synthetic tumor agrees between them.
 
-What is diffused is the tumor's *change* of the latents: latents of the study with the tumor minus those of its normal
-CT. The normal CT is the condition, so its anatomy need not be learned again; far from the tumor the change is zero, and
-what the autoencoder cannot render (noise) is kept from the patient's own image.
+It begins from a *base*: the normal CT with a flat tumor of a given contrast in each phase. What is diffused is the
+change that a true tumor makes to the base's latents: rim, necrosis, capsule, border. The base is the condition, so
+neither anatomy nor enhancement need be learned again; far from the tumor the change is zero, and what the autoencoder
+cannot render (noise) is kept from the patient's own image.
 """
 
 from __future__ import annotations
@@ -63,15 +64,15 @@ class Denoiser(nn.Module):
         """Store the scales that make latents standard normal; they are saved and loaded with the weights.
 
         Args:
-            mean: Of the latents of normal CTs, (C,).
+            mean: Of the base's latents, (C,).
             std: Their standard deviation, (C,).
             change_scale: Root mean square of the change inside tumors, (C,).
         """
         for buffer, values in ((self.latent_mean, mean), (self.latent_std, std), (self.change_scale, change_scale)):
             buffer.copy_(values.clamp(min=SMALLEST_SCALE) if buffer is not self.latent_mean else values)
 
-    def standardize_normal(self, latents: torch.Tensor) -> torch.Tensor:
-        """Return latents of normal CTs (B, P C, Z', Y', X') with mean 0 and deviation 1."""
+    def standardize_base(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return latents of the base (B, P C, Z', Y', X') with mean 0 and deviation 1."""
         return (latents - self._per_phase(self.latent_mean)) / self._per_phase(self.latent_std)
 
     def standardize_change(self, change: torch.Tensor) -> torch.Tensor:
@@ -88,7 +89,7 @@ class Denoiser(nn.Module):
 
 
 def denoiser_condition(
-    normal: torch.Tensor, occupancy: torch.Tensor, *, presence: torch.Tensor, family: torch.Tensor
+    base: torch.Tensor, occupancy: torch.Tensor, *, presence: torch.Tensor, family: torch.Tensor
 ) -> torch.Tensor:
     """Return the denoiser's condition.
 
@@ -96,7 +97,7 @@ def denoiser_condition(
     takes constants away, and a network that was told so drew all families alike.
 
     Args:
-        normal: Standardized latents of the normal CT, (B, P C, Z', Y', X'); those of missing phases are ignored.
+        base: Its standardized latents, (B, P C, Z', Y', X'); those of missing phases are ignored.
         occupancy: See ``soft_occupancy``, (B, e^3, Z', Y', X').
         presence: (B, P), 0 or 1.
         family: One-hot, (B, F); all zero when the family is left open.
@@ -104,12 +105,12 @@ def denoiser_condition(
     Returns:
         (B, P C + e^3 + F e^3 + P, Z', Y', X').
     """
-    channels = normal.shape[1] // PHASE_COUNT
-    flags = presence.to(normal.dtype)
-    kept = normal * flags.repeat_interleave(channels, dim=1)[:, :, None, None, None]
-    cells = occupancy.to(normal.dtype)
-    kinds = torch.einsum("bf,bezyx->bfezyx", family.to(normal.dtype), cells).flatten(1, 2)
-    planes = flags[:, :, None, None, None].expand(-1, -1, *normal.shape[2:])
+    channels = base.shape[1] // PHASE_COUNT
+    flags = presence.to(base.dtype)
+    kept = base * flags.repeat_interleave(channels, dim=1)[:, :, None, None, None]
+    cells = occupancy.to(base.dtype)
+    kinds = torch.einsum("bf,bezyx->bfezyx", family.to(base.dtype), cells).flatten(1, 2)
+    planes = flags[:, :, None, None, None].expand(-1, -1, *base.shape[2:])
     return torch.cat((kept, cells * 2 - 1, kinds * 2, planes), dim=1)
 
 

@@ -11,7 +11,8 @@ import torch
 from ..core.config import DenoiserTrainConfig, ModelKind
 from ..core.enhancement import TumorFamily
 from ..core.intensity import Window
-from ..core.tumor_mask import dilate_mm
+from ..core.known_lesions import flat_contrast
+from ..core.tumor_mask import dilate_mm, faded
 from ..nets.autoencoder import Autoencoder
 from ..nets.denoiser import PHASE_COUNT, Denoiser, denoiser_condition, soft_occupancy
 from ..nets.diffusion import add_noise, alpha_bars, training_target
@@ -97,7 +98,7 @@ class _DenoiserTraining:
 
     def loss(self, batch: Batch, generator: torch.Generator, _step: int) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the weighted square error of the prediction at random timesteps."""
-        count, device = len(batch["normal"]), batch["normal"].device
+        count, device = len(batch["base"]), batch["base"].device
         timesteps = torch.randint(self.config.network.diffusion.timesteps, (count,), generator=generator, device=device)
         return self._error(batch, timesteps, generator), {}
 
@@ -116,14 +117,14 @@ class _DenoiserTraining:
 
     @torch.no_grad()
     def latent_scale(self, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return mean and deviation of normal latents and root mean square of the change in tumors, (C,) each."""
+        """Return mean and deviation of the base's latents and root mean square of the change in tumors, (C,) each."""
         sums = torch.zeros(5, self.autoencoder.latent_channels, dtype=torch.float64, device=device)
         for lesion in self.lesions:
             batch = as_batch(self._whole(lesion), torch.device(device))
-            normal, change = (part.unflatten(1, (PHASE_COUNT, -1))[0] for part in self._latents(batch))
+            base, change = (part.unflatten(1, (PHASE_COUNT, -1))[0] for part in self._latents(batch))
             there = batch["presence"][0] > 0
             inside = (soft_occupancy(batch["tumor"], self.autoencoder)[0] > 0).any(dim=0)  # (Z', Y', X')
-            values = normal[there].movedim(1, -1).flatten(0, -2).double()  # (cells, C)
+            values = base[there].movedim(1, -1).flatten(0, -2).double()  # (cells, C)
             changes = change[there][..., inside].movedim(1, -1).flatten(0, -2).double()
             count, voxels = torch.full_like(sums[0], len(values)), torch.full_like(sums[0], len(changes))
             sums += torch.stack((values.sum(0), (values**2).sum(0), count, (changes**2).sum(0), voxels))
@@ -133,12 +134,12 @@ class _DenoiserTraining:
 
     def _error(self, batch: Batch, timesteps: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         diffusion = self.config.network.diffusion
-        normal, raw = self._latents(batch)
+        base, raw = self._latents(batch)
         change = self.network.standardize_change(raw)
         noise = torch.randn(change.shape, generator=generator, device=change.device)
         bars = alpha_bars(diffusion).to(change.device)[timesteps]
         condition = denoiser_condition(
-            self.network.standardize_normal(normal),
+            self.network.standardize_base(base),
             soft_occupancy(batch["tumor"], self.autoencoder),
             presence=batch["presence"],
             family=batch["family"],
@@ -155,14 +156,14 @@ class _DenoiserTraining:
 
     @torch.no_grad()
     def _latents(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the latents of the normal CT and what the tumor changes in them, (B, P C, Z', Y', X') each."""
-        count = len(batch["normal"])
+        """Return the latents of the flat tumor and what the true one changes in them, (B, P C, Z', Y', X') each."""
+        count = len(batch["base"])
         flags = batch["presence"][:, :, None, None, None, None]
-        normal, changed = (
+        base, changed = (
             self.autoencoder.encode(batch[name].flatten(0, 1)[:, None]).unflatten(0, (count, PHASE_COUNT))
-            for name in ("normal", "changed")
+            for name in ("base", "changed")
         )  # (B, P, C, Z', Y', X')
-        return (normal * flags).flatten(1, 2), ((changed - normal) * flags).flatten(1, 2)
+        return (base * flags).flatten(1, 2), ((changed - base) * flags).flatten(1, 2)
 
     def _draw(self, rng: np.random.Generator) -> LesionPatch:
         """Draw a lesion, each family as often as the others: a rare one must be learned too."""
@@ -176,14 +177,14 @@ class _DenoiserTraining:
         spare = [have - want for have, want in zip(lesion.tumor.shape, self.config.patch, strict=True)]
         start = [int(rng.integers(left + 1)) for left in spare]
         box = (..., *(slice(a, a + n) for a, n in zip(start, self.config.patch, strict=True)))
-        cut = {name: np.ascontiguousarray(whole[name][box]) for name in ("normal", "changed", "tumor", "ring")}
+        cut = {name: np.ascontiguousarray(whole[name][box]) for name in ("base", "changed", "tumor", "ring")}
         return {**whole, **cut, "family": whole["family"] * np.float32(told)}
 
     def _whole(self, lesion: LesionPatch) -> Item:
         """Return a lesion as an item that is not cut."""
         ring = dilate_mm(lesion.tumor, lesion.grid, self.config.ring_mm)
         return {
-            "normal": self.window.normalize(lesion.normal),
+            "base": self.window.normalize(_flat(lesion)),
             "changed": self.window.normalize(lesion.changed),
             "tumor": lesion.tumor[None].astype(np.float32),
             "ring": ring[None].astype(np.float32),
@@ -191,6 +192,13 @@ class _DenoiserTraining:
             "trust": lesion.trust,
             "family": one_hot(lesion.family),
         }
+
+
+def _flat(lesion: LesionPatch) -> FloatArray:
+    """Return the normal CT with the flat tumor that is most like the lesion, (P, Z, Y, X), HU."""
+    contrast = flat_contrast(lesion.changed - lesion.normal, lesion.tumor, lesion.grid)
+    soft = faded(lesion.tumor, lesion.grid)
+    return np.asarray(lesion.normal + contrast[:, None, None, None] * soft, dtype=np.float32)
 
 
 def _varied(lesion: LesionPatch, config: DenoiserTrainConfig, rng: np.random.Generator) -> LesionPatch:

@@ -21,7 +21,7 @@ from scipy import ndimage
 from ..core.enhancement import TumorFamily, family_of, tells_families
 from ..core.errors import InputError
 from ..core.grid import Grid
-from ..core.known_lesions import KnownLesions, describe, known_lesions
+from ..core.known_lesions import KnownLesions, describe, flat_contrast, known_lesions
 from ..core.phases import ALL_PHASES
 from ..core.tumor_mask import dilate_mm
 from .datasets import BoolArray, FloatArray, WorkingStudy
@@ -178,7 +178,7 @@ def known_lesions_of(patches: Sequence[LesionPatch]) -> KnownLesions:
         change = patch.changed - patch.normal * patch.presence[:, None, None, None]
         trusted = patch.presence * patch.trust >= LEAST_TRUST
         descriptions.append(describe(change, patch.tumor, patch.grid))
-        contrasts.append(np.where(trusted, change[:, patch.tumor].mean(axis=1), np.float32(np.nan)))
+        contrasts.append(np.where(trusted, flat_contrast(change, patch.tumor, patch.grid), np.float32(np.nan)))
     return known_lesions(
         descriptions, contrasts, [patch.family for patch in patches], [patch.study_id for patch in patches]
     )

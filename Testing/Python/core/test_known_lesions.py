@@ -8,8 +8,9 @@ import pytest
 from conftest import ball
 from Diff4MMLiTSLib.core.enhancement import TumorFamily
 from Diff4MMLiTSLib.core.grid import Grid
-from Diff4MMLiTSLib.core.known_lesions import describe, known_lesions
+from Diff4MMLiTSLib.core.known_lesions import describe, flat_contrast, known_lesions
 from Diff4MMLiTSLib.core.phases import Phase
+from Diff4MMLiTSLib.core.tumor_mask import faded
 
 GRID = Grid((30, 28, 26), (2.0, 2.0, 2.0))
 FIRST_NUMBERS = (-4.0, -22.0, -2.0, 19.0)
@@ -54,6 +55,27 @@ def test_families_are_drawn_among_those_that_are_known():
     rng = np.random.default_rng(0)
     assert {known(1, 2).draw_family(rng) for _ in range(5)} == {TumorFamily.HCC}
     assert known(2, 4).draw_family(rng) is None
+
+
+def test_contrasts_are_drawn_near_those_of_the_family():
+    lesions, rng = known(1, 2, 3), np.random.default_rng(0)
+    drawn = np.array([lesions.draw_contrast(TumorFamily.HCC, rng) for _ in range(100)])
+    distance = np.abs(drawn[:, None] - lesions.contrast_hu[None, [0, 2]]).max(axis=2).min(axis=1)
+    assert distance.max() < 0.15 * np.abs(lesions.contrast_hu).max() + 15
+    assert drawn.std(axis=0).min() > 2
+
+
+def test_a_phase_that_a_lesion_did_not_show_is_drawn_like_the_others():
+    lesions = known(1, 3)
+    lesions.contrast_hu[0, 1] = np.nan
+    drawn = lesions.draw_contrast(TumorFamily.HCC, np.random.default_rng(0))
+    assert np.isfinite(drawn).all()
+
+
+def test_the_flat_tumor_most_like_a_flat_tumor_has_its_contrast():
+    tumor = ball(GRID, GRID.center_mm, 8.0)
+    contrast = np.array([-10.0, 30.0, -20.0, 5.0], np.float32)
+    assert flat_contrast(contrast[:, None, None, None] * faded(tumor, GRID), tumor, GRID) == pytest.approx(contrast)
 
 
 def test_a_contrast_is_plausible_near_those_of_the_family_only():
