@@ -30,6 +30,8 @@ NUMBERS = 64
 CONTRAST_GAIN = 0.15
 CONTRAST_HU = 3.0
 """How far a drawn contrast lies from that of a known lesion: relative, and deviation of each phase."""
+WATER_HU, WATER_SPREAD_HU = 8.0, 4.0
+"""Of cysts, mean and deviation; 0 to 20 HU in the literature."""
 TOLERANCE_HU = 15.0
 """How far beyond the known lesions of its family a contrast may lie: two deviations of a family in the literature."""
 
@@ -59,13 +61,21 @@ class KnownLesions:
         known = self.family[self.family >= 0]
         return list(TumorFamily)[int(rng.choice(known))] if known.size else None
 
-    def draw_contrast(self, family: TumorFamily | None, rng: np.random.Generator) -> FloatArray:
+    def draw_contrast(
+        self, family: TumorFamily | None, parenchyma_hu: Mapping[Phase, float], rng: np.random.Generator
+    ) -> FloatArray:
         """Draw the contrast of a tumor in each phase, (P,), HU: that of a known lesion, somewhat changed.
 
         Args:
-            family: Whose lesions; all of them for None, or where none of the family is known.
+            family: Whose lesions; all of them for None, or where none of the family is known. A cyst holds water
+                whatever the liver around it shows, so its contrast is what the liver is brighter than water.
+            parenchyma_hu: Level of the liver that it shall grow in, by phase.
             rng: Source of chance.
         """
+        if family is TumorFamily.CYST:
+            water_hu = rng.normal(WATER_HU, WATER_SPREAD_HU)
+            levels = [parenchyma_hu.get(phase, water_hu) for phase in ALL_PHASES]
+            return np.asarray([water_hu - level for level in levels], dtype=np.float32)
         table = self._of(family)
         if not len(table):
             return np.zeros(len(ALL_PHASES), dtype=np.float32)
@@ -81,8 +91,11 @@ class KnownLesions:
 
         Args:
             contrast_hu: Mean contrast of a tumor by phase.
-            family: What it shall be; one that was never learned from has no envelope, and nothing is said.
+            family: What it shall be; one that was never learned from has no envelope, nor has the cyst, whose contrast
+                is that of the liver against water. Nothing is said then.
         """
+        if family is TumorFamily.CYST:
+            return ()
         table = self.contrast_hu if family is None else self.contrast_hu[self.family == _number(family)]
         found = []
         for phase, value in contrast_hu.items():

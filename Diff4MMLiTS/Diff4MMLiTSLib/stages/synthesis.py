@@ -168,7 +168,8 @@ class MultimodalCTSynthesizer:
         """Return one draw of a pair; a family that nobody asked for is drawn as often as it was learned from."""
         liver = _liver(study)
         family = config.family or self.lesions.draw_family(chance)
-        wish = _Wish(family, self.lesions.draw_contrast(family, chance), int(chance.integers(2**63)))
+        levels = {phase: float(np.median(volume.array[liver])) for phase, volume in study.phases.items()}
+        wish = _Wish(family, self.lesions.draw_contrast(family, levels, chance), int(chance.integers(2**63)))
         phases = self._grow(study, mask, liver, config, wish)
         expected = Expected(family, self.lesions, config.band_mm)
         return _Draft(phases, mask, shapes, wish, check_pair(study.phases, phases, mask, liver, expected=expected))

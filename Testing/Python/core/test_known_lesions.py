@@ -59,16 +59,22 @@ def test_families_are_drawn_among_those_that_are_known():
 
 def test_contrasts_are_drawn_near_those_of_the_family():
     lesions, rng = known(1, 2, 3), np.random.default_rng(0)
-    drawn = np.array([lesions.draw_contrast(TumorFamily.HCC, rng) for _ in range(100)])
+    drawn = np.array([lesions.draw_contrast(TumorFamily.HCC, {}, rng) for _ in range(100)])
     distance = np.abs(drawn[:, None] - lesions.contrast_hu[None, [0, 2]]).max(axis=2).min(axis=1)
     assert distance.max() < 0.15 * np.abs(lesions.contrast_hu).max() + 15
     assert drawn.std(axis=0).min() > 2
 
 
+def test_a_cyst_holds_water_in_every_liver():
+    for level_hu in (60.0, 120.0):
+        contrast = known(1).draw_contrast(TumorFamily.CYST, {Phase.PVP: level_hu}, np.random.default_rng(0))
+        assert -10 < level_hu + contrast[2] < 25
+
+
 def test_a_phase_that_a_lesion_did_not_show_is_drawn_like_the_others():
     lesions = known(1, 3)
     lesions.contrast_hu[0, 1] = np.nan
-    drawn = lesions.draw_contrast(TumorFamily.HCC, np.random.default_rng(0))
+    drawn = lesions.draw_contrast(TumorFamily.HCC, {}, np.random.default_rng(0))
     assert np.isfinite(drawn).all()
 
 
@@ -83,7 +89,7 @@ def test_a_contrast_is_plausible_near_those_of_the_family_only():
     typical = float(lesions.contrast_hu[0, 1])
     assert lesions.implausible({Phase.AP: typical + 5}, TumorFamily.HCC) == ()
     assert "AP" in lesions.implausible({Phase.AP: typical + 40}, TumorFamily.HCC)[0]
-    assert lesions.implausible({Phase.AP: 999.0}, TumorFamily.CYST) == ()
+    assert lesions.implausible({Phase.AP: 999.0}, TumorFamily.HEMANGIOMA) == ()
 
 
 def test_the_description_stays_the_same_for_ever():
