@@ -172,11 +172,15 @@ def _family(normal: FloatArray, changed: FloatArray, tumor: BoolArray, presence:
 
 
 def known_lesions_of(patches: Sequence[LesionPatch]) -> KnownLesions:
-    """Return what is kept of the lesions that are learned from."""
+    """Return what is kept of the lesions that are learned from.
+
+    A phase that had to be moved by more than the lesion's radius shows something else there, and tells no contrast.
+    """
     descriptions, contrasts = [], []
     for patch in patches:
         change = patch.changed - patch.normal * patch.presence[:, None, None, None]
-        trusted = patch.presence * patch.trust >= LEAST_TRUST
+        radius_mm = np.cbrt(0.75 / np.pi * patch.tumor.sum() * patch.grid.voxel_ml * 1000.0)
+        trusted = (patch.presence * patch.trust >= LEAST_TRUST) & (patch.shifts_mm <= radius_mm)
         descriptions.append(describe(change, patch.tumor, patch.grid))
         contrasts.append(np.where(trusted, flat_contrast(change, patch.tumor, patch.grid), np.float32(np.nan)))
     return known_lesions(

@@ -79,6 +79,13 @@ def test_lesions_of_one_study_are_learned_one_by_one():
     assert abs((first.changed - first.normal)[1].max()) < 20  # nothing of the other one
 
 
+def test_a_phase_that_was_moved_by_more_than_the_radius_tells_no_contrast():
+    near, far = (known_lesions_of([patch_of(shift_mm=shift, reach_mm=12.0)]) for shift in (3.0, 12.0))
+    assert np.isfinite(near.contrast_hu[0]).all()
+    assert np.isnan(far.contrast_hu[0, 1])
+    assert np.isfinite(far.contrast_hu[0, 2])
+
+
 def test_the_family_is_not_told_without_the_arterial_phase():
     study = working_study(0)
     study.presence[1] = 0
