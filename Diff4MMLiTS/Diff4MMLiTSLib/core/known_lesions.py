@@ -122,7 +122,7 @@ class KnownLesions:
             grid: Their lattice.
         """
         cells = _cells(change_hu, tumor, grid)
-        axes = [[axis for axis, flip in enumerate(flips, start=1) if flip] for flips in product((0, 1), repeat=3)]
+        axes = [tuple(axis for axis, flip in enumerate(flips, start=1) if flip) for flips in product((0, 1), repeat=3)]
         mirrored = np.stack([_project(np.flip(cells, chosen)) for chosen in axes])
         return float(_distances(mirrored, self.description).min(initial=np.inf))
 

@@ -116,7 +116,7 @@ def distance_mm(mask: BoolArray, grid: Grid, reach_mm: float) -> NDArray[np.floa
     return result
 
 
-def faded(occupancy: NDArray[np.floating], grid: Grid) -> NDArray[np.float32]:
+def faded(occupancy: NDArray[np.floating] | BoolArray, grid: Grid) -> NDArray[np.float32]:
     """Return a mask (Z, Y, X), 0 to 1, with the soft border of ``EDGE_MM`` that tumors have."""
     sigmas = [EDGE_MM / spacing for spacing in grid.spacing_zyx_mm]
     return np.asarray(ndimage.gaussian_filter(np.asarray(occupancy, dtype=np.float32), sigmas), dtype=np.float32)

@@ -58,7 +58,7 @@ def measure_autoencoder(network: Autoencoder, studies: Sequence[WorkingStudy], w
     network.train(was_training)
     tumors = [abs(score.tumor_bias_hu) for score in scores if np.isfinite(score.tumor_bias_hu)]
     return {
-        "psnr_db": float(-10 * np.log10(max(np.mean([score.square_error for score in scores]), 1e-12))),
+        "psnr_db": float(-10 * np.log10(np.mean([score.square_error for score in scores]) + 1e-12)),
         "ssim": float(np.mean([score.ssim for score in scores])),
         "liver_bias_hu": float(max(abs(score.liver_bias_hu) for score in scores)),
         "tumor_bias_hu": float(max(tumors, default=0.0)),
@@ -149,10 +149,10 @@ def _reconstruct(network: Autoencoder, image: FloatArray) -> FloatArray:
     return np.asarray(made[0, 0].cpu().numpy(), dtype=np.float32)
 
 
-def _ssim(first: FloatArray, second: FloatArray) -> NDArray[np.float64]:
+def _ssim(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the structural similarity of two images of range 1 at each voxel."""
 
-    def mean(values: FloatArray) -> NDArray[np.float64]:
+    def mean(values: NDArray[np.floating]) -> NDArray[np.float64]:
         return np.asarray(ndimage.gaussian_filter(values.astype(np.float64), SSIM_SIGMA))
 
     one, other = mean(first), mean(second)
