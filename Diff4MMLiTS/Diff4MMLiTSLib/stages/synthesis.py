@@ -168,7 +168,10 @@ class MultimodalCTSynthesizer:
         """Return one draw of a pair; a family that nobody asked for is drawn as often as it was learned from."""
         liver = _liver(study)
         family = config.family or self.lesions.draw_family(chance)
-        levels = {phase: float(np.median(volume.array[liver])) for phase, volume in study.phases.items()}
+        levels = {
+            phase: float(np.median(np.asarray(volume.array[liver], dtype=np.float32)))
+            for phase, volume in study.phases.items()
+        }
         wish = _Wish(family, self.lesions.draw_contrast(family, levels, chance), int(chance.integers(2**63)))
         phases = self._grow(study, mask, liver, config, wish)
         expected = Expected(family, self.lesions, config.band_mm)

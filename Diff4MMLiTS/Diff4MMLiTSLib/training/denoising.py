@@ -92,9 +92,9 @@ class _DenoiserTraining:
         lesion = self._draw(rng)
         kept = rng.random(PHASE_COUNT) >= self.config.phase_dropout
         presence = lesion.presence * kept if (lesion.presence * kept).any() else lesion.presence
-        told = float(rng.random() >= self.config.family_dropout)
-        varied = replace(_varied(lesion, self.config, rng), presence=presence.astype(np.float32))
-        return self._item(varied, told, rng)
+        told = lesion.family if rng.random() >= self.config.family_dropout else None
+        varied = replace(_varied(lesion, self.config, rng), presence=presence.astype(np.float32), family=told)
+        return self._item(varied, rng)
 
     def loss(self, batch: Batch, generator: torch.Generator, _step: int) -> tuple[torch.Tensor, dict[str, float]]:
         """Return the weighted square error of the prediction at random timesteps."""
@@ -109,7 +109,7 @@ class _DenoiserTraining:
         errors = []
         for index, lesion in enumerate(self.held_out[:VALIDATION_LESIONS]):
             rng = np.random.default_rng([self.config.loop.seed, VALIDATION_STREAM, index])
-            batch = as_batch(self._item(lesion, 1.0, rng), device)
+            batch = as_batch(self._item(lesion, rng), device)
             for part in VALIDATION_TIMES:
                 timestep = torch.tensor([int(part * self.config.network.diffusion.timesteps)], device=device)
                 errors.append(float(self._error(batch, timestep, generator)))
@@ -121,7 +121,7 @@ class _DenoiserTraining:
         sums = torch.zeros(5, self.autoencoder.latent_channels, dtype=torch.float64, device=device)
         for lesion in self.lesions:
             batch = as_batch(self._whole(lesion), torch.device(device))
-            base, change = (part.unflatten(1, (PHASE_COUNT, -1))[0] for part in self._latents(batch))
+            base, change = (part[0].reshape(PHASE_COUNT, -1, *part.shape[2:]) for part in self._latents(batch))
             there = batch["presence"][0] > 0
             inside = (soft_occupancy(batch["tumor"], self.autoencoder)[0] > 0).any(dim=0)  # (Z', Y', X')
             values = base[there].movedim(1, -1).flatten(0, -2).double()  # (cells, C)
@@ -157,13 +157,12 @@ class _DenoiserTraining:
     @torch.no_grad()
     def _latents(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the latents of the flat tumor and what the true one changes in them, (B, P C, Z', Y', X') each."""
-        count = len(batch["base"])
-        flags = batch["presence"][:, :, None, None, None, None]
+        flags = batch["presence"].flatten()[:, None, None, None, None]  # (B P, 1, 1, 1, 1)
         base, changed = (
-            self.autoencoder.encode(batch[name].flatten(0, 1)[:, None]).unflatten(0, (count, PHASE_COUNT))
-            for name in ("base", "changed")
-        )  # (B, P, C, Z', Y', X')
-        return (base * flags).flatten(1, 2), ((changed - base) * flags).flatten(1, 2)
+            self.autoencoder.encode(batch[name].flatten(0, 1)[:, None]) for name in ("base", "changed")
+        )  # (B P, C, Z', Y', X')
+        shape = (len(batch["base"]), -1, *base.shape[2:])
+        return (base * flags).reshape(shape), ((changed - base) * flags).reshape(shape)
 
     def _draw(self, rng: np.random.Generator) -> LesionPatch:
         """Draw a lesion, each family as often as the others: a rare one must be learned too."""
@@ -172,13 +171,13 @@ class _DenoiserTraining:
         chosen = [lesion for lesion in self.lesions if str(lesion.family) == family]
         return chosen[int(rng.integers(len(chosen)))]
 
-    def _item(self, lesion: LesionPatch, told: float, rng: np.random.Generator) -> Item:
+    def _item(self, lesion: LesionPatch, rng: np.random.Generator) -> Item:
         whole = self._whole(lesion)
         spare = [have - want for have, want in zip(lesion.tumor.shape, self.config.patch, strict=True)]
         start = [int(rng.integers(left + 1)) for left in spare]
-        box = (..., *(slice(a, a + n) for a, n in zip(start, self.config.patch, strict=True)))
-        cut = {name: np.ascontiguousarray(whole[name][box]) for name in ("base", "changed", "tumor", "ring")}
-        return {**whole, **cut, "family": whole["family"] * np.float32(told)}
+        z, y, x = (slice(a, a + n) for a, n in zip(start, self.config.patch, strict=True))
+        cut = {name: np.ascontiguousarray(whole[name][:, z, y, x]) for name in ("base", "changed", "tumor", "ring")}
+        return {**whole, **cut}
 
     def _whole(self, lesion: LesionPatch) -> Item:
         """Return a lesion as an item that is not cut."""
