@@ -80,7 +80,10 @@ def test_lesions_of_one_study_are_learned_one_by_one():
 
 
 def test_a_phase_that_was_moved_by_more_than_the_radius_tells_no_contrast():
-    near, far = (known_lesions_of([patch_of(shift_mm=shift, reach_mm=12.0)]) for shift in (3.0, 12.0))
+    near, far = (
+        known_lesions_of([alone(working_study(0, radius_mm=6.0, shift_mm=shift_mm), reach_mm=9.0)[0]])
+        for shift_mm in (3.0, 9.0)
+    )
     assert np.isfinite(near.contrast_hu[0]).all()
     assert np.isnan(far.contrast_hu[0, 1])
     assert np.isfinite(far.contrast_hu[0, 2])
