@@ -28,7 +28,7 @@ from .recipes import Trainer
 from .training.cache import cache_bytes
 from .training.checkpoint import load_card, network_config
 from .training.datasets import WorkingStudy, check_usable, is_rejected_pair, to_working_study
-from .training.denoising import denoiser_task
+from .training.denoising import denoiser_task, patches_of
 from .training.generative import autoencoder_task, inpainter_task, seeded
 from .training.pairs import TumorPair
 from .training.rehearsal import Rehearsal, rehearse
@@ -237,7 +237,8 @@ def _rehearse_all(
         TrainTarget.DENOISER: lambda: _denoiser(trainer, kept, folder),
         TrainTarget.SEGMENTER: lambda: _segmenter(trainer.config, kept),
     }
-    targets = list(makers) if trainer.config.target is TrainTarget.ALL else [trainer.config.target]
+    several = {TrainTarget.ALL: list(makers), TrainTarget.SYNTHESIZER: [TrainTarget.AUTOENCODER, TrainTarget.DENOISER]}
+    targets = several.get(trainer.config.target, [trainer.config.target])
     plans = []
     for index, target in enumerate(targets):
         progress.update(index / len(targets), f"a few steps of the {target}")
@@ -277,11 +278,12 @@ def _denoiser(
         network = network_config(card, ModelKind.AUTOENCODER, AutoencoderConfig)
         spacing_mm, window_hu = card.spacing_mm, card.window_hu
     studies = _prepared(kept, spacing_mm, config.margin_mm)
+    autoencoder = seeded(lambda: Autoencoder(network), 0)
     task = denoiser_task(
-        [_pair(study) for study in studies],
+        patches_of([_pair(study) for study in studies], settings, autoencoder.factor),
         (),
         config=settings,
-        autoencoder=seeded(lambda: Autoencoder(network), 0),
+        autoencoder=autoencoder,
         window=Window(*window_hu),
         device=trainer.device,
     )

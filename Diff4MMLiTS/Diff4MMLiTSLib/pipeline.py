@@ -7,6 +7,7 @@ construction; a segmenter is trained on real and synthetic studies.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from .cohort import CohortResult, Job, StudyWork, Workers, check_apart, jobs_of, process_cohort
-from .core.config import InpaintConfig, RegisterConfig, SegmentConfig, SynthesizeConfig
+from .core.config import InpaintConfig, RegisterConfig, SegmentConfig, SizeDistribution, SynthesizeConfig
 from .core.errors import InputError, MissingError
 from .core.files import FilesState, files_state
 from .core.images import read_mask
@@ -41,6 +42,7 @@ from .core.study_io import (
     write_segmentation,
     write_study,
 )
+from .core.tumor_sizes import fit_sizes, lesion_diameters_mm
 from .liver_finders import NO_LIVER_SOURCE, LiverSource, liver_finder
 from .stages.inpainting import NormalCTGenerator
 from .stages.registration import LiverFinder, register_study
@@ -170,6 +172,30 @@ def synthesize_cohort(
     ]
     work = partial(_synthesize, model=model, config=config, options=options, mask=mask)
     return _process(jobs, work, options, progress)
+
+
+def sizes_of_cohort(folder: Path) -> SizeDistribution:
+    """Return the sizes of the tumors of a study or cohort, fitted.
+
+    Raises:
+        InputError: No study there, or too few lesions.
+    """
+    diameters: list[float] = []
+    for study in map(read_study, find_studies(folder)):
+        if study.tumor_mask is not None:
+            diameters += lesion_diameters_mm(study.tumor_mask.array, study.tumor_mask.volume.grid)
+    return fit_sizes(diameters)
+
+
+def pairs_summary(out: Path, names: Sequence[str]) -> str:
+    """Say how many draws the pairs of these names took, and what became of them."""
+    qualities = [quality for name in names if (quality := read_study(out / name).qa.get("synthesize"))]
+    rejected = int(sum(quality.measures.get("rejected_draws", 0.0) for quality in qualities))
+    verdicts = Counter(str(quality.verdict) for quality in qualities)
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
+    draws = rejected + len(qualities)
+    share = rejected / draws if draws else 0.0
+    return f"{len(qualities)} pairs ({counts}); {rejected} of {draws} draws rejected ({share:.0%})"
 
 
 def segment_cohort(

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from .cohort import CohortResult, raise_failures
-from .core.config import TrainConfig, TrainTarget
+from .core.config import PairSource, TrainConfig, TrainTarget
 from .core.errors import CanceledError, InputError, MissingError
 from .core.progress import Progress
 from .core.study_io import find_studies, folders_by_id, is_registered
@@ -54,8 +54,12 @@ def train_recipe(trainer: Trainer, run: Path, *, folder: Path, progress: Progres
                 return trainer.autoencoder(cohorts, run, stoppable)
             case TrainTarget.DENOISER:
                 return trainer.synthesizer(cohorts, autoencoder_of(trainer.config, folder), run, stoppable)
+            case TrainTarget.SYNTHESIZER:
+                autoencoder = trainer.autoencoder(cohorts, run / "autoencoder", stoppable.part(0.0, 0.3))
+                return trainer.synthesizer(cohorts, autoencoder, run / "synthesizer", stoppable.part(0.3, 1.0))
             case TrainTarget.SEGMENTER:
-                return trainer.segmenter(cohorts, run, stoppable)
+                synthesizer = synthesizer_of(trainer.config, folder)
+                return trainer.segmenter(cohorts, run, stoppable, synthesizer=synthesizer)
             case TrainTarget.ALL:
                 return train_all(trainer, cohorts, run, stoppable)
     except CanceledError:
@@ -104,9 +108,12 @@ def train_all(trainer: Trainer, cohorts: Cohorts, run: Path, progress: Progress)
     paired = Cohorts(registered.training, registered.validation, *normal)
     part = progress.part(0.5, 0.7, "train denoiser")
     synthesizer = trainer.synthesizer(paired, autoencoder, run / "synthesizer", part)
+    last = progress.part(0.75, 1.0, "train segmenter")
+    if trainer.config.pair_source is not PairSource.FILES:
+        return trainer.segmenter(paired, run / "segmenter", last, synthesizer=synthesizer)
     synthetic = synthesize_all(trainer, normal[0], synthesizer, run, progress.part(0.7, 0.75, "synthesize"))
     both = Cohorts((*registered.training, *synthetic), registered.validation)
-    return trainer.segmenter(both, run / "segmenter", progress.part(0.75, 1.0, "train segmenter"))
+    return trainer.segmenter(both, run / "segmenter", last)
 
 
 def register_all(trainer: Trainer, cohorts: Cohorts, run: Path, progress: Progress) -> Cohorts:
@@ -186,6 +193,23 @@ def autoencoder_of(config: TrainConfig, folder: Path) -> Path:
             remedy='Train one first (target = "autoencoder")',
         )
     return folder / config.autoencoder
+
+
+def synthesizer_of(config: TrainConfig, folder: Path) -> Path | None:
+    """Return the folder of the synthesizer that makes pairs while a segmenter trains; None when pairs are files.
+
+    Raises:
+        MissingError: The recipe wants such pairs and names no synthesizer.
+    """
+    if config.pair_source is PairSource.FILES:
+        return None
+    if not config.synthesizer:
+        raise MissingError(
+            f'The recipe of a segmenter with pair_source = "{config.pair_source}" names no synthesizer',
+            expected="synthesizer = the folder of a trained synthesizer",
+            remedy='Train one first (target = "synthesizer"), or choose pair_source = "files"',
+        )
+    return folder / config.synthesizer
 
 
 def _make_cohort(trainer: Trainer, make: Callable[[], CohortResult]) -> None:

@@ -6,13 +6,12 @@ Everything of a run lies in its folder: ``recipe.json``, checkpoints, ``metrics.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from .core.config import (
@@ -28,15 +27,17 @@ from .core.errors import InputError
 from .core.files import exists_error, new_file
 from .core.intensity import Window
 from .core.progress import Progress
-from .core.study_io import folders_by_id
 from .nets.autoencoder import Autoencoder
+from .pairing import paired_with_normal
 from .stages.inpainting import WINDOW
-from .training.checkpoint import fill_network, load_model, network_config, save_model, software_versions
-from .training.cohorts import load_cohort, load_normal
+from .synthetic_stream import fresh_pairs
+from .training.autoencoder_qa import check_autoencoder, measure_autoencoder
+from .training.checkpoint import Weights, fill_network, load_model, network_config, save_model, software_versions
+from .training.cohorts import load_cohort
 from .training.datasets import WorkingStudy, data_hash
-from .training.denoising import denoiser_task
+from .training.denoising import denoiser_task, patches_of
 from .training.generative import autoencoder_task, inpainter_task
-from .training.pairs import TumorPair
+from .training.pairs import known_lesions_of
 from .training.processes import join_processes, on_main_process
 from .training.segmenter_task import learned_numbers, segmenter_task
 from .training.task import Task
@@ -108,7 +109,14 @@ class Trainer:
             cohorts, config.spacing_mm, progress.part(0.0, 0.1), margin_mm=self.config.margin_mm
         )
         task = autoencoder_task(studies, held_out, config=config)
-        kind = _Kind(task.kind, config.spacing_mm, config.window_hu, {"autoencoder": config.network})
+
+        def measure(weights: Mapping[str, Weights]) -> dict[str, float]:
+            network = Autoencoder(config.network)
+            network.load_state_dict(dict(weights["autoencoder"]))
+            return measure_autoencoder(network.to(self.device), held_out or studies, Window(*config.window_hu))
+
+        networks = {"autoencoder": config.network}
+        kind = _Kind(task.kind, config.spacing_mm, config.window_hu, networks, measure=measure)
         return self._train(task, config.loop, run, studies, kind, progress.part(0.1, 1.0))
 
     def synthesizer(self, cohorts: Cohorts, autoencoder: Path, run: Path, progress: Progress) -> Path:
@@ -117,13 +125,16 @@ class Trainer:
         if (model := self._finished(run)) is not None:
             return model
         weights = load_model(autoencoder, ModelKind.AUTOENCODER)
+        check_autoencoder(weights.card.numbers, config.limits, name=autoencoder.name)
         network_settings = network_config(weights.card, "autoencoder", AutoencoderNetwork)
         network = fill_network(Autoencoder(network_settings), weights, "autoencoder")
         spacing_mm, window = weights.card.spacing_mm, weights.card.window_hu
         studies, held_out = self._load(cohorts, spacing_mm, progress.part(0.0, 0.1), margin_mm=self.config.margin_mm)
+        lesions = patches_of(paired_with_normal(studies, cohorts.normal, self.cache), config, network.factor)
+        paired = paired_with_normal(held_out, cohorts.normal_validation, self.cache)
         task = denoiser_task(
-            _pairs(studies, cohorts.normal, self.cache),
-            _pairs(held_out, cohorts.normal_validation, self.cache),
+            lesions,
+            patches_of(paired, config, network.factor) if paired else (),
             config=config,
             autoencoder=network,
             window=Window(*window),
@@ -132,19 +143,22 @@ class Trainer:
         networks: dict[str, Settings] = {
             "autoencoder": network_settings,
             "denoiser": config.network,
+            "lesions": Settings(),
         }
-        kind = _Kind(
-            ModelKind.SYNTHESIZER, spacing_mm, window, networks, {"autoencoder": weights.networks["autoencoder"]}
-        )
+        known = {name: torch.from_numpy(values) for name, values in vars(known_lesions_of(lesions)).items()}
+        frozen = {"autoencoder": weights.networks["autoencoder"], "lesions": known}
+        numbers = {f"autoencoder_{name}": value for name, value in weights.card.numbers.items()}
+        kind = _Kind(ModelKind.SYNTHESIZER, spacing_mm, window, networks, frozen, numbers)
         return self._train(task, config.loop, run, studies, kind, progress.part(0.1, 1.0))
 
-    def segmenter(self, cohorts: Cohorts, run: Path, progress: Progress) -> Path:
-        """Train the network of stage 4 and return its model folder."""
+    def segmenter(self, cohorts: Cohorts, run: Path, progress: Progress, *, synthesizer: Path | None = None) -> Path:
+        """Train the network of stage 4, on pairs made by the synthesizer if there is one; return its model folder."""
         config = self.config.train_segmenter
         if (model := self._finished(run)) is not None:
             return model
         studies, held_out = self._load(cohorts, config.spacing_mm, progress.part(0.0, 0.1), margin_mm=None)
-        task = segmenter_task(config, studies, held_out)
+        fresh = fresh_pairs(self.config, cohorts.normal, synthesizer, self.device) if synthesizer else None
+        task = segmenter_task(config, studies, held_out, fresh)
         kind = _Kind(
             task.kind,
             config.spacing_mm,
@@ -223,7 +237,7 @@ class Trainer:
             spacing_mm=kind.spacing_mm,
             window_hu=kind.window_hu,
             networks={name: network.model_dump(mode="json") for name, network in kind.networks.items()},
-            numbers=dict(kind.numbers),
+            numbers={**kind.numbers, **kind.measure(result.weights)},
             versions=software_versions(),
             seed=loop.seed,
             data_hash=data_hash(studies),
@@ -246,32 +260,15 @@ class _Kind:
     networks: Mapping[str, Settings]
     frozen: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
     numbers: Mapping[str, float] = field(default_factory=dict)
-
-
-def _pairs(
-    studies: Sequence[WorkingStudy], cohorts: Sequence[Path], cache: Path | None = None
-) -> tuple[TumorPair, ...]:
-    """Return each study that has tumors with its inpainted counterpart, on the study's working grid."""
-    counterparts = folders_by_id(cohorts)
-    pairs = []
-    for study in studies:
-        if not study.tumor.any():
-            continue
-        if study.study_id not in counterparts:
-            raise InputError(
-                f"Study '{study.study_id}' has no inpainted counterpart",
-                expected="the study of the same id among the normal studies",
-                remedy='Make it with "diff4mmlits inpaint"',
-            )
-        phases, presence = load_normal(counterparts[study.study_id], study.grid, cache=cache)
-        without = replace(study, phases=phases, presence=presence, tumor=np.zeros_like(study.tumor))
-        pairs.append(TumorPair(study, without))
-    return tuple(pairs)
+    measure: Callable[[Mapping[str, Weights]], Mapping[str, float]] = lambda _weights: {}
+    """Measures the trained weights."""
 
 
 def _shown_recipe(config: TrainConfig) -> dict[str, Any]:  # Any: JSON of a configuration
     cohorts = {name: tuple(map(_shown, getattr(config, name))) for name in COHORT_SETTINGS}
-    shown = config.model_copy(update={**cohorts, "autoencoder": _shown(config.autoencoder)})
+    shown = config.model_copy(
+        update={**cohorts, "autoencoder": _shown(config.autoencoder), "synthesizer": _shown(config.synthesizer)}
+    )
     return shown.model_dump(mode="json")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from filelock import FileLock
 from Diff4MMLiTSLib.cli import run
 from Diff4MMLiTSLib.core.grid import Grid, Volume
 from Diff4MMLiTSLib.core.phases import Phase
-from Diff4MMLiTSLib.core.study import Mask, MaskSource, RegisteredStudy
+from Diff4MMLiTSLib.core.study import TUMOR_FREE, Mask, MaskSource, NormalStudy, RegisteredStudy
 
 REAL_DATA = Path(os.environ.get("DIFF4MMLITS_REAL_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -56,6 +57,17 @@ def a_study(a_grid: Grid) -> RegisteredStudy:
         phases[phase] = Volume(np.rint(values).astype(np.int16), a_grid)
     masks = [Mask(Volume(mask.astype(np.uint8), a_grid), MaskSource.ANNOTATION) for mask in (liver, tumor)]
     return RegisteredStudy("study 1 ü", phases, Phase.PVP, liver=masks[0], tumor=masks[1])
+
+
+@pytest.fixture
+def a_normal_study(a_study: RegisteredStudy) -> NormalStudy:
+    """The same two phases without the tumor."""
+    rng = np.random.default_rng(6)
+    phases = {}
+    for phase, level_hu in ((Phase.AP, 78), (Phase.PVP, 118)):
+        values = np.where(a_study.liver.array, level_hu, -100) + rng.normal(0, 10, a_study.grid.shape)
+        phases[phase] = Volume(np.rint(values).astype(np.int16), a_study.grid)
+    return NormalStudy(replace(a_study, phases=phases, tumor=TUMOR_FREE))
 
 
 @pytest.fixture(scope="session")

@@ -75,12 +75,14 @@ def _synthesize_arguments(parser: ArgumentParser) -> None:
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--mask", type=Path, help="image file with the tumor mask to use")
     place.add_argument("--center-mm", type=float, nargs=3, metavar=("X", "Y", "Z"), help="center of the tumor, LPS")
-    parser.add_argument("--diameter-mm", type=float, nargs=2, metavar=("LO", "HI"), help="range of tumor diameters")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--diameter-mm", type=float, nargs=2, metavar=("LO", "HI"), help="range of tumor diameters")
+    size.add_argument("--sizes-from", type=Path, metavar="COHORT", help="draw sizes as they are in these studies")
 
 
 def _synthesize(options: Namespace, progress: Progress) -> Path:
     from ..core.config import SynthesizeConfig
-    from ..pipeline import synthesize_cohort
+    from ..pipeline import pairs_summary, sizes_of_cohort, synthesize_cohort
 
     assignments = [
         f"{key}={value}"
@@ -92,17 +94,23 @@ def _synthesize(options: Namespace, progress: Progress) -> Path:
         )
         if value is not None
     ]
+    config = settings_of(SynthesizeConfig, options, assignments)
+    if options.sizes_from:
+        tumor = config.tumor.model_copy(update={"sizes": sizes_of_cohort(options.sizes_from)})
+        config = config.model_copy(update={"tumor": tumor})
     result = synthesize_cohort(
         options.source,
         options.out,
         model=options.model,
         pairs=options.pairs,
-        config=settings_of(SynthesizeConfig, options, assignments),
+        config=config,
         options=run_options(options),
         mask=options.mask,
         progress=progress,
     )
-    return finished(result, options)
+    out = finished(result, options)
+    progress.update(1.0, pairs_summary(out, [*result.written, *result.skipped]))
+    return out
 
 
 def _segment_arguments(parser: ArgumentParser) -> None:

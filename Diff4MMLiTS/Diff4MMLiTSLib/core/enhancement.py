@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 
 from .phases import Phase
@@ -22,6 +22,11 @@ class TumorFamily(StrEnum):
     HYPOVASCULAR = "hypovascular"
     CYST = "cyst"
     HEMANGIOMA = "hemangioma"
+
+
+def tells_families(phases: Collection[Phase]) -> bool:
+    """Return whether these phases tell families apart: that takes the arterial and a later phase."""
+    return Phase.AP in phases and (Phase.PVP in phases or Phase.DELAY in phases)
 
 
 def family_of(tumor_hu: Mapping[Phase, float], parenchyma_hu: Mapping[Phase, float]) -> TumorFamily:

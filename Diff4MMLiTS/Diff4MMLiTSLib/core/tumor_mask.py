@@ -24,6 +24,8 @@ ELASTIC_SCALE = 0.5
 """Correlation length of the elastic deformation, as part of the radius."""
 LATTICE = 9
 """Nodes per axis of the lattice that carries the elastic deformation."""
+EDGE_MM = 1.5
+"""Standard deviation of a tumor's border: it fades over some 4 mm, partial volumes and motion included."""
 KEPT_INSIDE = 0.3
 """A center lies at least this part of the radius below the capsule: half a ball would be no liver tumor."""
 
@@ -114,6 +116,12 @@ def distance_mm(mask: BoolArray, grid: Grid, reach_mm: float) -> NDArray[np.floa
     return result
 
 
+def faded(occupancy: NDArray[np.floating] | BoolArray, grid: Grid) -> NDArray[np.float32]:
+    """Return a mask (Z, Y, X), 0 to 1, with the soft border of ``EDGE_MM`` that tumors have."""
+    sigmas = [EDGE_MM / spacing for spacing in grid.spacing_zyx_mm]
+    return np.asarray(ndimage.gaussian_filter(np.asarray(occupancy, dtype=np.float32), sigmas), dtype=np.float32)
+
+
 def box_around(mask: BoolArray, grid: Grid, margin_mm: float) -> tuple[slice, slice, slice]:
     """Return the box (z, y, x) of a mask that is not empty, widened by a margin and cut to the grid."""
     found = []
@@ -177,6 +185,9 @@ def _place(
 def _draw_radius(config: TumorMaskConfig, rng: np.random.Generator) -> float:
     if config.diameter_mm:
         return float(rng.uniform(*config.diameter_mm)) / 2
+    if config.sizes:
+        drawn = config.sizes.median_mm * np.exp(config.sizes.spread * rng.standard_normal())
+        return float(np.clip(drawn, config.sizes.smallest_mm, config.sizes.largest_mm)) / 2
     weights = np.array(config.class_weights) / sum(config.class_weights)
     return float(rng.choice(config.radius_classes_mm, p=weights))
 

@@ -79,10 +79,7 @@ class Autoencoder(nn.Module):
         latents: torch.Tensor = self.vqvae.encode(images)
         block = self.coarse
         coarse = functional.avg_pool3d(images.float(), self.factor // block)  # (B, 1, b Z', b Y', b X')
-        cells = (
-            coarse.unfold(2, block, block).unfold(3, block, block).unfold(4, block, block)
-        )  # (B, 1, Z', Y', X', b, b, b)
-        cells = cells.flatten(5).movedim(-1, 1).flatten(1, 2)  # (B, b^3, Z', Y', X')
+        cells = gather_cells(coarse, block)
         rest = latents.new_zeros((len(images), self.latent_channels - block**3, *cells.shape[2:]))
         return latents.float() + torch.cat((COARSE_GAIN * cells, rest), dim=1)
 
@@ -136,6 +133,12 @@ class Autoencoder(nn.Module):
         quantizer.ema_w[dead] = chosen * share
         quantizer.ema_cluster_size[dead] = share
         return count
+
+
+def gather_cells(images: torch.Tensor, edge: int) -> torch.Tensor:
+    """Return the voxels of each cube of ``edge`` voxels as channels: (B, 1, Z, Y, X) -> (B, edge^3, Z', Y', X')."""
+    cubes = images.unfold(2, edge, edge).unfold(3, edge, edge).unfold(4, edge, edge)  # (B, 1, Z', Y', X', e, e, e)
+    return cubes.flatten(5).movedim(-1, 1).flatten(1, 2)
 
 
 def _coarse_cells(factor: int, channels: int) -> int:

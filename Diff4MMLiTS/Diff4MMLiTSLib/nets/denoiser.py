@@ -1,8 +1,9 @@
 """The denoiser of stage 3: sees all phases of a latent at once, so that a synthetic tumor agrees between them.
 
-What is diffused is the tumor's *change* of the latents: latents of the study with the tumor minus those of its normal
-CT. The normal CT is the condition, so its anatomy need not be learned again; far from the tumor the change is zero, and
-what the autoencoder cannot render (noise) is kept from the patient's own image.
+It begins from a *base*: the normal CT with a flat tumor of a given contrast in each phase. What is diffused is the
+change that a true tumor makes to the base's latents: rim, necrosis, capsule, border. The base is the condition, so
+neither anatomy nor enhancement need be learned again; far from the tumor the change is zero, and what the autoencoder
+cannot render (noise) is kept from the patient's own image.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from ..core.config import DenoiserNetwork
+from .autoencoder import Autoencoder, gather_cells
 
 PHASE_COUNT = 4
 FAMILY_COUNT = 4
@@ -24,13 +26,14 @@ SMALLEST_SCALE = 1e-4
 class Denoiser(nn.Module):
     """Predicts noise or velocity of noisy latents under a condition; see ``denoiser_condition``."""
 
-    def __init__(self, config: DenoiserNetwork, latent_channels: int) -> None:
+    def __init__(self, config: DenoiserNetwork, autoencoder: Autoencoder) -> None:
         super().__init__()
+        latent_channels = autoencoder.latent_channels
         latent = PHASE_COUNT * latent_channels
         self.factor = 2 ** (len(config.channels) - 1)
         self.network = DiffusionModelUNet(
             spatial_dims=3,
-            in_channels=2 * latent + 1 + PHASE_COUNT + FAMILY_COUNT,
+            in_channels=2 * latent + (1 + FAMILY_COUNT) * autoencoder.coarse**3 + PHASE_COUNT,
             out_channels=latent,
             num_res_blocks=config.residual_blocks,
             channels=config.channels,
@@ -48,7 +51,7 @@ class Denoiser(nn.Module):
         Args:
             noisy: Noisy standardized change, (B, P C, Z', Y', X').
             timestep: (B,), int64.
-            condition: (B, P C + 1 + P + families, Z', Y', X').
+            condition: See ``denoiser_condition``.
         """
         size = noisy.shape[2:]
         missing = [-length % self.factor for length in size]
@@ -61,15 +64,15 @@ class Denoiser(nn.Module):
         """Store the scales that make latents standard normal; they are saved and loaded with the weights.
 
         Args:
-            mean: Of the latents of normal CTs, (C,).
+            mean: Of the base's latents, (C,).
             std: Their standard deviation, (C,).
             change_scale: Root mean square of the change inside tumors, (C,).
         """
         for buffer, values in ((self.latent_mean, mean), (self.latent_std, std), (self.change_scale, change_scale)):
             buffer.copy_(values.clamp(min=SMALLEST_SCALE) if buffer is not self.latent_mean else values)
 
-    def standardize_normal(self, latents: torch.Tensor) -> torch.Tensor:
-        """Return latents of normal CTs (B, P C, Z', Y', X') with mean 0 and deviation 1."""
+    def standardize_base(self, latents: torch.Tensor) -> torch.Tensor:
+        """Return latents of the base (B, P C, Z', Y', X') with mean 0 and deviation 1."""
         return (latents - self._per_phase(self.latent_mean)) / self._per_phase(self.latent_std)
 
     def standardize_change(self, change: torch.Tensor) -> torch.Tensor:
@@ -86,24 +89,42 @@ class Denoiser(nn.Module):
 
 
 def denoiser_condition(
-    normal: torch.Tensor, occupancy: torch.Tensor, *, presence: torch.Tensor, family: torch.Tensor
+    base: torch.Tensor, occupancy: torch.Tensor, *, presence: torch.Tensor, family: torch.Tensor
 ) -> torch.Tensor:
     """Return the denoiser's condition.
 
+    The family is told where the tumor is, as one mask per family, not as a constant of the whole patch: normalization
+    takes constants away, and a network that was told so drew all families alike.
+
     Args:
-        normal: Standardized latents of the normal CT, (B, P C, Z', Y', X'); those of missing phases are ignored.
-        occupancy: Part of each latent cell that is tumor, (B, 1, Z', Y', X').
+        base: Its standardized latents, (B, P C, Z', Y', X'); those of missing phases are ignored.
+        occupancy: See ``soft_occupancy``, (B, e^3, Z', Y', X').
         presence: (B, P), 0 or 1.
         family: One-hot, (B, F); all zero when the family is left open.
+
+    Returns:
+        (B, P C + e^3 + F e^3 + P, Z', Y', X').
     """
-    channels = normal.shape[1] // PHASE_COUNT
-    flags = presence.to(normal.dtype)
-    kept = normal * flags.repeat_interleave(channels, dim=1)[:, :, None, None, None]
-    constants = torch.cat((flags, family.to(normal.dtype)), dim=1)[:, :, None, None, None]
-    planes = constants.expand(-1, -1, *normal.shape[2:])
-    return torch.cat((kept, occupancy.to(normal.dtype) * 2 - 1, planes), dim=1)
+    channels = base.shape[1] // PHASE_COUNT
+    flags = presence.to(base.dtype)
+    kept = base * flags.repeat_interleave(channels, dim=1)[:, :, None, None, None]
+    cells = occupancy.to(base.dtype)
+    kinds = torch.einsum("bf,bezyx->bfezyx", family.to(base.dtype), cells).flatten(1, 2)
+    planes = flags[:, :, None, None, None].expand(-1, -1, *base.shape[2:])
+    return torch.cat((kept, cells * 2 - 1, kinds * 2, planes), dim=1)
 
 
-def soft_occupancy(mask: torch.Tensor, factor: int) -> torch.Tensor:
-    """Return the part of each latent cell that a mask fills, (B, 1, Z', Y', X'), of a mask (B, 1, Z, Y, X)."""
-    return functional.avg_pool3d(mask.float(), factor)
+def soft_occupancy(mask: torch.Tensor, autoencoder: Autoencoder) -> torch.Tensor:
+    """Return how much of each latent cell a mask fills, in the e^3 parts in which the cell tells the coarse image.
+
+    So mask and image are told at the same resolution, and a tumor's border can be as sharp as the latents allow.
+
+    Args:
+        mask: (B, 1, Z, Y, X), 0 to 1.
+        autoencoder: Whose cells.
+
+    Returns:
+        (B, e^3, Z', Y', X'), 0 to 1.
+    """
+    parts = functional.avg_pool3d(mask.float(), autoencoder.factor // autoencoder.coarse)  # (B, 1, e Z', e Y', e X')
+    return gather_cells(parts, autoencoder.coarse)

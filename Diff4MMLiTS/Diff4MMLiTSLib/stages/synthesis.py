@@ -1,15 +1,17 @@
 """Stage 3, the Multimodal CT Synthesizer: a tumor grows into a normal study, in all phases at once.
 
-The denoiser draws, in a box around the mask, what a tumor of this shape changes in the latents of the normal CT. Not
-the decoded image but the decoded *change* is added to the study: the difference between the decoded latents with and
-without the tumor, faded out in a band around the mask. So what the autoencoder cannot render, noise above all, stays
-the patient's own, inside the tumor too, and no voxel outside the band is touched.
+It begins from a flat tumor with the contrasts of a known one; the denoiser draws, in a box around the mask, what a true
+tumor of this shape changes in its latents. Not the decoded image but the decoded *change* is added to the study: the
+difference between the decoded latents with and without the tumor, faded out in a band around the mask. So what the
+autoencoder cannot render, noise above all, stays the patient's own, inside the tumor too, and no voxel outside the band
+is touched.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -19,23 +21,28 @@ from numpy.typing import NDArray
 
 from .. import __version__
 from ..core.config import AutoencoderNetwork, DenoiserNetwork, ModelCard, ModelKind, SynthesizeConfig, build_config
-from ..core.errors import InputError, OutOfMemoryError
+from ..core.enhancement import TumorFamily
+from ..core.errors import InputError, MissingError, OutOfMemoryError
 from ..core.grid import Grid, Volume, resample
 from ..core.intensity import Window
+from ..core.known_lesions import KnownLesions
 from ..core.parenchyma import large_vessels
 from ..core.phases import ALL_PHASES, Phase
 from ..core.progress import Progress
-from ..core.study import HistoryEntry, Mask, MaskSource, NormalStudy, RegisteredStudy, StageQA, SyntheticPair
-from ..core.tumor_mask import TumorShape, box_around, cropped_grid, distance_mm, draw_tumors
+from ..core.study import HistoryEntry, Mask, MaskSource, NormalStudy, RegisteredStudy, StageQA, SyntheticPair, Verdict
+from ..core.tumor_mask import TumorShape, box_around, cropped_grid, distance_mm, draw_tumors, faded
 from ..nets.autoencoder import Autoencoder
 from ..nets.denoiser import PHASE_COUNT, Denoiser, denoiser_condition, soft_occupancy
 from ..nets.diffusion import sample
 from ..training.checkpoint import fill_network, load_model, network_config
 from ..training.datasets import downsample, working_grid
 from ..training.denoising import one_hot
-from .synthesis_qa import check_pair
+from .synthesis_qa import Expected, check_pair
 
-AUTOENCODER, DENOISER = "autoencoder", "denoiser"
+AUTOENCODER, DENOISER, LESIONS = "autoencoder", "denoiser", "lesions"
+"""What a model folder of this stage holds."""
+log = logging.getLogger(__name__)
+
 LEAST_INSIDE = 0.5
 """Part of a given mask that must lie in the liver; the rest is cut off."""
 
@@ -52,12 +59,14 @@ class MultimodalCTSynthesizer:
     Args:
         autoencoder: On the device where it computes; put into evaluation mode here.
         denoiser: On the same device; put into evaluation mode here.
+        lesions: What is known of the lesions that the denoiser has learned from.
         card: The model's card.
         model_hash: SHA-256 of the model's folder.
     """
 
     autoencoder: Autoencoder
     denoiser: Denoiser
+    lesions: KnownLesions
     card: ModelCard
     model_hash: str
 
@@ -74,11 +83,17 @@ class MultimodalCTSynthesizer:
         """
         weights = load_model(folder, ModelKind.SYNTHESIZER, device)
         autoencoder = Autoencoder(network_config(weights.card, AUTOENCODER, AutoencoderNetwork))
-        config = network_config(weights.card, DENOISER, DenoiserNetwork)
-        denoiser = Denoiser(config, autoencoder.latent_channels)
+        denoiser = Denoiser(network_config(weights.card, DENOISER, DenoiserNetwork), autoencoder)
         for name, network in ((AUTOENCODER, autoencoder), (DENOISER, denoiser)):
             fill_network(network, weights, name).to(device)
-        return cls(autoencoder, denoiser, weights.card, weights.hash)
+        try:
+            lesions = KnownLesions(**{name: part.cpu().numpy() for name, part in weights.networks[LESIONS].items()})
+        except (KeyError, TypeError):
+            raise MissingError(
+                f"'{folder.name}' lacks the table of lesions that its networks learned from, or it is damaged",
+                remedy="Copy the model again, or train it again",
+            ) from None
+        return cls(autoencoder, denoiser, lesions, weights.card, weights.hash)
 
     def synthesize(
         self,
@@ -114,15 +129,13 @@ class MultimodalCTSynthesizer:
             progress.update(attempt / (config.redraws + 1), f"draw {attempt + 1}")
             chance = np.random.default_rng([seed, attempt])
             mask, shapes = _given(tumor, study, liver) if tumor else _drawn(study.grid, liver, vessels, config, chance)
-            phases = self._grow(study, mask, liver, config, int(chance.integers(2**63)))
-            quality = check_pair(study.phases, phases, mask, liver, family=config.family)
-            drafts.append(_Draft(phases, mask, shapes, quality))
-            if not quality.reasons:
+            drafts.append(self._draft(study, mask, shapes, config, chance))
+            if not drafts[-1].quality.reasons:
                 break
+            log.info("%s, draw %d: %s", study.study_id, attempt + 1, "; ".join(drafts[-1].quality.reasons))
         progress.update(1.0, f"{len(drafts)} draws")
-        best = min(drafts, key=lambda draft: len(draft.quality.reasons))
-        quality = replace(best.quality, seconds=time.monotonic() - started)
-        quality = replace(quality, measures={**quality.measures, "rejected_draws": float(len(drafts) - 1)})
+        best = min(drafts, key=lambda draft: (draft.quality.verdict is Verdict.REJECT, len(draft.quality.reasons)))
+        quality = _with_rejections(best, drafts, time.monotonic() - started)
         return _pair(study, replace(best, quality=quality), self._entry(config, seed, best, normal))
 
     def synthesize_pairs(
@@ -140,14 +153,34 @@ class MultimodalCTSynthesizer:
             pair = self.synthesize(normal, config=config, rng=rng, progress=part)
             yield SyntheticPair(replace(pair.study, study_id=_synthetic_id(normal.study, number)))
 
+    def _draft(
+        self,
+        study: RegisteredStudy,
+        mask: BoolArray,
+        shapes: tuple[TumorShape, ...],
+        config: SynthesizeConfig,
+        chance: np.random.Generator,
+    ) -> _Draft:
+        """Return one draw of a pair; a family that nobody asked for is drawn as often as it was learned from."""
+        liver = _liver(study)
+        family = config.family or self.lesions.draw_family(chance)
+        levels = {
+            phase: float(np.median(np.asarray(volume.array[liver], dtype=np.float32)))
+            for phase, volume in study.phases.items()
+        }
+        wish = _Wish(family, self.lesions.draw_contrast(family, levels, chance), int(chance.integers(2**63)))
+        phases = self._grow(study, mask, liver, config, wish)
+        expected = Expected(family, self.lesions, config.band_mm)
+        return _Draft(phases, mask, shapes, wish, check_pair(study.phases, phases, mask, liver, expected=expected))
+
     def _grow(
-        self, study: RegisteredStudy, mask: BoolArray, liver: BoolArray, config: SynthesizeConfig, seed: int
+        self, study: RegisteredStudy, mask: BoolArray, liver: BoolArray, config: SynthesizeConfig, wish: _Wish
     ) -> dict[Phase, Volume]:
         """Return the phases with a tumor in the mask."""
         box = box_around(mask, study.grid, config.context_mm + config.band_mm)
         native = cropped_grid(study.grid, box)
         parts = {phase: Volume(volume.array[box], native) for phase, volume in study.phases.items()}
-        change = self._change(parts, mask[box], config, seed)
+        change = self._change(parts, mask[box], config, wish)
         strength = fade(mask[box], liver[box], native, config.band_mm)
         grown = {}
         for phase, volume in study.phases.items():
@@ -157,7 +190,9 @@ class MultimodalCTSynthesizer:
         return grown
 
     @torch.no_grad()
-    def _change(self, phases: Phases, mask: BoolArray, config: SynthesizeConfig, seed: int) -> dict[Phase, FloatArray]:
+    def _change(
+        self, phases: Phases, mask: BoolArray, config: SynthesizeConfig, wish: _Wish
+    ) -> dict[Phase, FloatArray]:
         """Return what the tumor adds to each phase, on the phases' grid, HU."""
         native = next(iter(phases.values())).grid
         grid = _whole_cells(working_grid(native, self.card.spacing_mm), self.autoencoder.factor)
@@ -168,40 +203,57 @@ class MultimodalCTSynthesizer:
             images[ALL_PHASES.index(phase)] = window.normalize(downsample(volume, grid).array)
         coarse = downsample(Volume(mask.astype(np.float32), native), grid).array
         occupancy = np.clip(np.asarray(coarse, dtype=np.float32), 0.0, 1.0)  # the border counts as air: no tumor
+        scale = (window.high_hu - window.low_hu) / 2
+        contrast = wish.contrast_hu * presence / np.float32(scale)
+        base = images + contrast[:, None, None, None] * faded(occupancy, grid)
         try:
-            change = self._sample_change(images, presence, occupancy, config, seed)
+            change = self._sample_change((images, base), presence, occupancy, config, wish)
         except torch.OutOfMemoryError:
             raise OutOfMemoryError(
                 "The device ran out of memory while synthesizing",
                 remedy="Choose a smaller tumor or context_mm, or --device cpu",
             ) from None
-        scale = (window.high_hu - window.low_hu) / 2
         return {
             phase: np.asarray(resample(Volume(change[ALL_PHASES.index(phase)] * scale, grid), native).array)
             for phase in phases
         }
 
     def _sample_change(
-        self, images: FloatArray, presence: FloatArray, occupancy: FloatArray, config: SynthesizeConfig, seed: int
+        self,
+        images: tuple[FloatArray, FloatArray],
+        presence: FloatArray,
+        occupancy: FloatArray,
+        config: SynthesizeConfig,
+        wish: _Wish,
     ) -> FloatArray:
-        """Return decoded latents with the tumor minus without, (P, Z, Y, X), in normalized units."""
+        """Return decoded latents with the tumor minus without, (P, Z, Y, X), in normalized units.
+
+        Args:
+            images: Normal CT, and the same with a flat tumor, (P, Z, Y, X) each.
+            presence: (P,).
+            occupancy: The mask, (Z, Y, X), 0 to 1.
+            config: Sampler and steps.
+            wish: What to draw.
+        """
         device = next(self.denoiser.parameters()).device
-        generator = torch.Generator().manual_seed(seed)  # on the CPU: the same noise on every device
+        generator = torch.Generator().manual_seed(wish.seed)  # on the CPU: the same noise on every device
         flags = torch.from_numpy(presence[None]).to(device)
-        latents = self.autoencoder.encode(torch.from_numpy(images[:, None]).to(device))  # (P, C, Z', Y', X')
-        normal = (latents * flags[0, :, None, None, None, None]).flatten(0, 1)[None]  # (1, P C, Z', Y', X')
-        cells = soft_occupancy(torch.from_numpy(occupancy[None, None]).to(device), self.autoencoder.factor)
-        family = torch.from_numpy(one_hot(config.family)[None]).to(device)
-        condition = denoiser_condition(self.denoiser.standardize_normal(normal), cells, presence=flags, family=family)
+        latents, flat = (
+            self.autoencoder.encode(torch.from_numpy(part[:, None]).to(device)) for part in images
+        )  # (P, C, Z', Y', X')
+        base = (flat * flags[0, :, None, None, None, None]).flatten(0, 1)[None]  # (1, P C, Z', Y', X')
+        cells = soft_occupancy(torch.from_numpy(occupancy[None, None]).to(device), self.autoencoder)
+        family = torch.from_numpy(one_hot(wish.family)[None]).to(device)
+        condition = denoiser_condition(self.denoiser.standardize_base(base), cells, presence=flags, family=family)
         change = sample(
             lambda noisy, timestep: self.denoiser(noisy, timestep, condition),
-            torch.randn(normal.shape, generator=generator).to(device),
+            torch.randn(base.shape, generator=generator).to(device),
             config=build_config(DenoiserNetwork, self.card.networks[DENOISER]).diffusion,
             sampler=config.sampler,
             steps=config.steps,
             generator=generator,
         )
-        changed = latents + self.denoiser.restore_change(change)[0].reshape(latents.shape)
+        changed = flat + self.denoiser.restore_change(change)[0].reshape(latents.shape)
         difference = self.autoencoder.decode(changed) - self.autoencoder.decode(latents)
         return np.asarray(difference[:, 0].cpu().numpy(), dtype=np.float32)
 
@@ -213,10 +265,24 @@ class MultimodalCTSynthesizer:
                 **config.model_dump(mode="json"),
                 "source_study": normal.study.study_id,
                 "drawn_tumors": [asdict(shape) for shape in draft.shapes],
+                "drawn_family": str(draft.wish.family or ""),
+                "drawn_contrast_hu": {
+                    str(phase): round(float(draft.wish.contrast_hu[ALL_PHASES.index(phase)]), 1)
+                    for phase in normal.study.phases
+                },
             },
             seed=seed,
             models={self.card.name: self.model_hash},
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Wish:
+    """What the denoiser is asked for: a family, the contrast of the flat tumor it begins from, (P,), and a seed."""
+
+    family: TumorFamily | None
+    contrast_hu: FloatArray
+    seed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,6 +292,7 @@ class _Draft:
     phases: dict[Phase, Volume]
     mask: BoolArray
     shapes: tuple[TumorShape, ...]
+    wish: _Wish
     quality: StageQA
 
 
@@ -282,6 +349,18 @@ def _drawn(
 ) -> tuple[BoolArray, tuple[TumorShape, ...]]:
     drawn = draw_tumors(liver, grid, config=config.tumor, rng=rng, obstacles=vessels)
     return drawn.mask, drawn.shapes
+
+
+def _with_rejections(best: _Draft, drafts: Sequence[_Draft], seconds: float) -> StageQA:
+    """Return the quality of the draw that is kept, with what was wrong with the others."""
+    others = [draft for draft in drafts if draft is not best]
+    reasons = {f"rejected_draw_{number}": "; ".join(d.quality.reasons) for number, d in enumerate(others, start=1)}
+    return replace(
+        best.quality,
+        seconds=seconds,
+        measures={**best.quality.measures, "rejected_draws": float(len(others))},
+        notes={**best.quality.notes, **reasons},
+    )
 
 
 def _pair(study: RegisteredStudy, draft: _Draft, entry: HistoryEntry) -> SyntheticPair:

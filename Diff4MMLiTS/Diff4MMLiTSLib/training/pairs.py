@@ -18,22 +18,27 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..core.enhancement import TumorFamily, family_of
+from ..core.enhancement import TumorFamily, family_of, tells_families
 from ..core.errors import InputError
 from ..core.grid import Grid
+from ..core.known_lesions import KnownLesions, describe, flat_contrast, known_lesions
 from ..core.phases import ALL_PHASES
 from ..core.tumor_mask import dilate_mm
 from .datasets import BoolArray, FloatArray, WorkingStudy
 from .patches import crop_patch
 
 PLAUSIBLE_HU = (-20.0, 300.0)
-"""A lesion outside of this range shows fat or bone: a phase in which the capsule lies elsewhere."""
+"""Voxels outside of this range are fat or bone, in a phase in which the capsule lies elsewhere."""
 PRIOR_REACHES = 1.5
 """Shifts are as likely as a Gaussian of so many reaches says: small ones win where the change says nothing."""
 NOISE_SIGMA_MM = 2.0
 """Smoothing of the change, inside and outside the mask apart: takes three quarters of the noise away at 3 mm."""
 VISIBLE_HU = 8.0
 """Largest mean change below which a tumor is as bright as its liver: there is nothing to align, and nothing wrong."""
+LEAST_VOXELS = 8
+"""Smaller lesions show on the working grid little but noise."""
+LEAST_TRUST = 0.5
+"""Below it a phase says nothing about the contrasts that occur."""
 GOOD_FIT = 0.6
 """Correlation of change and mask from which a phase counts fully; two aligned noisy phantoms reach 0.7 to 0.9."""
 
@@ -72,8 +77,9 @@ class LesionPatch:
         presence: (P,), 0 or 1.
         trust: How far each phase's change fits the mask, (P,), 0 to 1.
         shifts_mm: How far each phase's change was moved, (P,).
-        family: What its enhancement is most like.
+        family: What its enhancement is most like; None where the phases that would say it are missing.
         grid: The lattice of the arrays.
+        study_id: Where it comes from.
     """
 
     normal: FloatArray
@@ -82,52 +88,104 @@ class LesionPatch:
     presence: FloatArray
     trust: FloatArray
     shifts_mm: FloatArray
-    family: TumorFamily
+    family: TumorFamily | None
     grid: Grid
+    study_id: str
 
 
 def lesion_patches(
     pairs: Sequence[TumorPair], size: tuple[int, int, int], *, largest_shift_mm: float
 ) -> tuple[LesionPatch, ...]:
-    """Return every lesion of the pairs, each in the middle of a patch.
+    """Return every lesion of the pairs, each alone in the middle of a patch.
 
     Raises:
-        InputError: There is no lesion at all.
+        InputError: There is no lesion of ``LEAST_VOXELS`` at all.
     """
-    patches = []
-    for pair in pairs:
-        for lesion in pair.study.lesions:
-            center = np.rint((lesion.min(axis=0) + lesion.max(axis=0)) / 2).astype(np.int64)
-            patches.append(_lesion_patch(pair, center, size, largest_shift_mm))
+    patches = [
+        _lesion_patch(pair, lesion, size, largest_shift_mm)
+        for pair in pairs
+        for lesion in pair.study.lesions
+        if len(lesion) >= LEAST_VOXELS
+    ]
     if not patches:
         raise InputError("No study has a tumor", expected="studies with tumors and their normal CTs")
     return tuple(patches)
 
 
 def _lesion_patch(
-    pair: TumorPair, center: NDArray[np.int64], size: tuple[int, int, int], largest_shift_mm: float
+    pair: TumorPair, lesion: NDArray[np.int64], size: tuple[int, int, int], largest_shift_mm: float
 ) -> LesionPatch:
+    center = np.rint((lesion.min(axis=0) + lesion.max(axis=0)) / 2).astype(np.int64)
     ill, normal = crop_patch(pair.study, center, size), crop_patch(pair.normal, center, size)
+    tumor = _own_mask(lesion - (center - np.array(size) // 2), size)
     presence = ill.presence * normal.presence
     grid = pair.study.grid.cropped((0, 0, 0), (size[2], size[1], size[0]))
-    change = ill.phases - normal.phases
+    lowest, highest = np.minimum(ill.phases, normal.phases), np.maximum(ill.phases, normal.phases)
+    own = _territory(tumor, ill.tumor & ~tumor, grid) & (lowest > PLAUSIBLE_HU[0]) & (highest < PLAUSIBLE_HU[1])
+    change = np.where(own, ill.phases - normal.phases, np.float32(0.0))
     trust, shifts = np.zeros_like(presence), np.zeros_like(presence)
     reference = ALL_PHASES.index(pair.study.reference_phase)
     for index in np.flatnonzero(presence):
         reach = 0.0 if index == reference else largest_shift_mm
-        shift, trust[index] = align_change(change[index], ill.tumor, grid, reach)
-        change[index] = _without_noise(np.roll(change[index], shift, axis=(0, 1, 2)), ill.tumor, grid)
-        level_hu = float((normal.phases + change)[index][ill.tumor].mean())
-        trust[index] *= PLAUSIBLE_HU[0] <= level_hu <= PLAUSIBLE_HU[1]
+        shift, trust[index] = align_change(change[index], tumor, grid, reach)
+        change[index] = _without_noise(np.roll(change[index], shift, axis=(0, 1, 2)), tumor, grid)
+        trust[index] *= own[index][tumor].mean()
         shifts[index] = np.linalg.norm(np.multiply(shift, grid.spacing_zyx_mm))
     trust[reference] = presence[reference]  # the mask was drawn on it
     changed = (normal.phases + change) * presence[:, None, None, None]
-    means = {
-        name: {phase: float(images[i][ill.tumor].mean()) for i, phase in enumerate(ALL_PHASES) if presence[i]}
-        for name, images in (("tumor", changed), ("parenchyma", normal.phases))
-    }
-    family = family_of(means["tumor"], means["parenchyma"])
-    return LesionPatch(normal.phases, changed, ill.tumor, presence, trust, shifts, family, grid)
+    return LesionPatch(
+        normal=normal.phases,
+        changed=changed,
+        tumor=tumor,
+        presence=presence,
+        trust=trust,
+        shifts_mm=shifts,
+        family=_family(normal.phases, changed, tumor, presence),
+        grid=grid,
+        study_id=pair.study.study_id,
+    )
+
+
+def _own_mask(voxels: NDArray[np.int64], size: tuple[int, int, int]) -> BoolArray:
+    """Return the part of a lesion (voxel indices relative to the patch) that lies in the patch."""
+    mask = np.zeros(size, dtype=bool)
+    inside = ((voxels >= 0) & (voxels < np.array(size))).all(axis=1)
+    mask[tuple(voxels[inside].T)] = True
+    return mask
+
+
+def _territory(own: BoolArray, others: BoolArray, grid: Grid) -> BoolArray:
+    """Return the voxels that are nearer to a lesion than to any other."""
+    if not others.any():
+        return np.ones_like(own)
+    distances = [ndimage.distance_transform_edt(~mask, sampling=grid.spacing_zyx_mm) for mask in (own, others)]
+    return np.asarray(distances[0] < distances[1])
+
+
+def _family(normal: FloatArray, changed: FloatArray, tumor: BoolArray, presence: FloatArray) -> TumorFamily | None:
+    """Return the family of a lesion, by medians, which its border blurs less; None where phases are missing for it."""
+    levels = [
+        {phase: float(np.median(images[index][tumor])) for index, phase in enumerate(ALL_PHASES) if presence[index]}
+        for images in (changed, normal)
+    ]
+    return family_of(levels[0], levels[1]) if tells_families(levels[0]) else None
+
+
+def known_lesions_of(patches: Sequence[LesionPatch]) -> KnownLesions:
+    """Return what is kept of the lesions that are learned from.
+
+    A phase that had to be moved by more than the lesion's radius shows something else there, and tells no contrast.
+    """
+    descriptions, contrasts = [], []
+    for patch in patches:
+        change = patch.changed - patch.normal * patch.presence[:, None, None, None]
+        radius_mm = np.cbrt(0.75 / np.pi * patch.tumor.sum() * patch.grid.voxel_ml * 1000.0)
+        trusted = (patch.presence * patch.trust >= LEAST_TRUST) & (patch.shifts_mm <= radius_mm)
+        descriptions.append(describe(change, patch.tumor, patch.grid))
+        contrasts.append(np.where(trusted, flat_contrast(change, patch.tumor, patch.grid), np.float32(np.nan)))
+    return known_lesions(
+        descriptions, contrasts, [patch.family for patch in patches], [patch.study_id for patch in patches]
+    )
 
 
 def align_change(

@@ -18,6 +18,7 @@ from ..core.progress import silent
 from ..nets.segmenter import LIVER, TUMOR, build_segmenter, resolutions, segmenter_input
 from .clicks import CLICK_SIGMA_MM, VoxelClick, guidance_maps, simulate_clicks
 from .datasets import BoolArray, WorkingStudy, coarser, stack_working
+from .fresh_pairs import FreshPairs
 from .inference import masks_of
 from .losses import deep_supervision_loss
 from .patches import Patch, random_center, random_patch
@@ -32,7 +33,10 @@ CLICKS = "click_sigma_mm"
 
 
 def segmenter_task(
-    config: SegmenterTrainConfig, studies: Sequence[WorkingStudy], validation: Sequence[WorkingStudy]
+    config: SegmenterTrainConfig,
+    studies: Sequence[WorkingStudy],
+    validation: Sequence[WorkingStudy],
+    fresh: FreshPairs | None = None,
 ) -> Task:
     """Return what the loop trains for stage 4.
 
@@ -40,6 +44,7 @@ def segmenter_task(
         config: Network, patches, augmentation.
         studies: What to learn from; synthetic ones are drawn with ``config.synthetic_fraction``.
         validation: What to score on; none of them is learned from.
+        fresh: Makes synthetic studies during training; those in ``studies`` are then not drawn.
 
     Raises:
         InputError: No study to learn from or to score on, or one that is in both.
@@ -48,7 +53,8 @@ def segmenter_task(
         raise InputError(
             f"{len(studies)} studies to train on and {len(validation)} to validate on", expected="at least one of each"
         )
-    if shared := {study.origin for study in studies} & {study.origin for study in validation}:
+    origins = {study.origin for study in studies} | (fresh.origins if fresh else set())
+    if shared := origins & {study.origin for study in validation}:
         raise InputError(
             f"Study '{min(shared)}' is in training and validation",
             expected="different studies; a synthetic one counts as the study that it was made from",
@@ -59,7 +65,7 @@ def segmenter_task(
         networks={NETWORK: network},
         players=(Player(NETWORK, (NETWORK,), partial(_loss, network), config.learning_rate),),
         ema=(NETWORK,),
-        sample=partial(_sample, config, _with_coarse(config, studies)),
+        sample=partial(_sample, config, _with_coarse(config, studies), fresh),
         validate=partial(_validate, network, config, tuple(validation)),
     )
 
@@ -90,11 +96,15 @@ def _with_coarse(config: SegmenterTrainConfig, studies: Sequence[WorkingStudy]) 
     return _Studies(tuple(studies), tuple(coarser(study, config.coarse_factor) for study in studies if searched))
 
 
-def _sample(config: SegmenterTrainConfig, studies: _Studies, index: int) -> Item:
+def _sample(config: SegmenterTrainConfig, studies: _Studies, fresh: FreshPairs | None, index: int) -> Item:
     rng = np.random.default_rng((config.loop.seed, index))
     choices = np.random.default_rng((config.loop.seed, index, 1))
     coarse, clicked = choices.random() < config.coarse_fraction, choices.random() < config.click_fraction
-    study = _draw_study(studies.coarse if coarse else studies.fine, config.synthetic_fraction, rng)
+    if fresh is not None and not coarse and rng.random() < config.synthetic_fraction:
+        study = fresh.of_item(index, rng)
+    else:
+        fraction = 0.0 if fresh else config.synthetic_fraction
+        study = _draw_study(studies.coarse if coarse else studies.fine, fraction, rng)
     center = random_center(study, rng, tumor_fraction=config.tumor_fraction, liver_fraction=config.liver_fraction)
     patch = random_patch(study, center, config.network.patch, augmentation=config.augmentation, rng=rng)
     clicks: tuple[VoxelClick, ...] = ()

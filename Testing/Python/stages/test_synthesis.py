@@ -6,79 +6,28 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from conftest import ball
-from Diff4MMLiTSLib.core.config import (
-    AutoencoderNetwork,
-    DenoiserNetwork,
-    DiffusionConfig,
-    ModelCard,
-    ModelKind,
-    Prediction,
-    Sampler,
-    SynthesizeConfig,
-    TumorMaskConfig,
-)
+from Diff4MMLiTSLib.core.config import Sampler, SynthesizeConfig, TumorMaskConfig
 from Diff4MMLiTSLib.core.enhancement import TumorFamily
 from Diff4MMLiTSLib.core.errors import InputError, MissingError
 from Diff4MMLiTSLib.core.grid import Volume
 from Diff4MMLiTSLib.core.images import is_marked_synthetic
-from Diff4MMLiTSLib.core.phases import Phase
+from Diff4MMLiTSLib.core.known_lesions import NUMBERS, describe, known_lesions
+from Diff4MMLiTSLib.core.phases import ALL_PHASES, Phase
 from Diff4MMLiTSLib.core.progress import silent
-from Diff4MMLiTSLib.core.study import TUMOR_FREE, Mask, MaskSource, NormalStudy, Verdict
+from Diff4MMLiTSLib.core.study import Mask, MaskSource, NormalStudy, Verdict
 from Diff4MMLiTSLib.core.study_io import write_pair
 from Diff4MMLiTSLib.core.tumor_mask import distance_mm
-from Diff4MMLiTSLib.nets.autoencoder import Autoencoder
-from Diff4MMLiTSLib.nets.denoiser import Denoiser
 from Diff4MMLiTSLib.stages.synthesis import MultimodalCTSynthesizer
-from Diff4MMLiTSLib.stages.synthesis_qa import check_pair
+from Diff4MMLiTSLib.stages.synthesis_qa import Expected, check_pair
 from Diff4MMLiTSLib.training.checkpoint import save_model
-
-AUTOENCODER = AutoencoderNetwork(channels=(4,), residual_layers=1, latent_channels=2, codes=8)
-DENOISER = DenoiserNetwork(
-    channels=(8, 8),
-    attention=(False, False),
-    residual_blocks=1,
-    groups=4,
-    diffusion=DiffusionConfig(prediction=Prediction.LATENTS),
-)
-CARD = ModelCard(
-    kind=ModelKind.SYNTHESIZER,
-    name="tiny",
-    spacing_mm=2.0,
-    window_hu=(-175.0, 400.0),
-    networks={"autoencoder": AUTOENCODER.model_dump(mode="json"), "denoiser": DENOISER.model_dump(mode="json")},
-    seed=0,
-)
-
-
-def networks():
-    """Return networks of which the denoiser says "darker by 40 HU" wherever it is asked, with some noise."""
-    torch.manual_seed(0)
-    autoencoder, denoiser = Autoencoder(AUTOENCODER), Denoiser(DENOISER, AUTOENCODER.latent_channels)
-    for parameter in autoencoder.vqvae.parameters():
-        parameter.requires_grad_(False).zero_()  # what is left is the coarse image
-    for parameter in denoiser.network.out.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    denoiser.network.out[-1].conv.bias.requires_grad_(False).copy_(torch.tensor([-1.0, 0.0] * 4))
-    denoiser.set_latent_scale(torch.zeros(2), torch.ones(2), torch.tensor([4 * 40 / 287.5, 0.1]))
-    return autoencoder, denoiser
+from tiny_models import NOTHING_KNOWN, SYNTHESIZER_CARD, synthesizer_networks, synthesizer_weights
 
 
 @pytest.fixture(scope="module")
 def synthesizer():
-    return MultimodalCTSynthesizer(*networks(), CARD, "0" * 64)
-
-
-@pytest.fixture
-def a_normal_study(a_study):
-    rng = np.random.default_rng(6)
-    phases = {}
-    for phase, level_hu in ((Phase.AP, 78), (Phase.PVP, 118)):
-        values = np.where(a_study.liver.array, level_hu, -100) + rng.normal(0, 10, a_study.grid.shape)
-        phases[phase] = Volume(np.rint(values).astype(np.int16), a_study.grid)
-    return NormalStudy(replace(a_study, phases=phases, tumor=TUMOR_FREE))
+    return MultimodalCTSynthesizer(*synthesizer_networks(), NOTHING_KNOWN, SYNTHESIZER_CARD, "0" * 64)
 
 
 def settings(**values):
@@ -89,6 +38,16 @@ def settings(**values):
 def synthesize(synthesizer, normal, seed=0, tumor=None, **values):
     rng = np.random.default_rng(seed)
     return synthesizer.synthesize(normal, tumor=tumor, config=settings(**values), rng=rng, progress=silent())
+
+
+def check(study, grown, mask, *, family=None, known=NOTHING_KNOWN):
+    return check_pair(study.phases, grown, mask, study.liver.array, expected=Expected(family, known, 6.0))
+
+
+def darkened(study, mask, contrast_hu):
+    """Return the phases with a contrast in the mask: of all, or by phase."""
+    by_phase = contrast_hu if isinstance(contrast_hu, dict) else dict.fromkeys(study.phases, contrast_hu)
+    return {p: Volume((v.array + by_phase[p] * mask).astype(np.int16), v.grid) for p, v in study.phases.items()}
 
 
 def mask_at(study, offset_mm, radius_mm):
@@ -174,6 +133,7 @@ def test_draws_that_fail_are_repeated_and_counted(synthesizer, a_normal_study):
     pair = synthesize(synthesizer, a_normal_study, family=TumorFamily.CYST, redraws=2).study
     quality = pair.qa["synthesize"]
     assert quality.measures["rejected_draws"] == 2.0
+    assert "not like cyst" in quality.notes["rejected_draw_2"]
     assert any("not like cyst" in reason for reason in quality.reasons)
 
 
@@ -181,8 +141,7 @@ def test_draws_that_fail_are_repeated_and_counted(synthesizer, a_normal_study):
 def test_the_gate_wants_a_tumor_that_is_seen_and_plausible(a_normal_study, contrast_hu, verdict):
     study = a_normal_study.study
     mask = mask_at(study, [0.0, 0.0, 0.0], 6.0).array
-    grown = {p: Volume((v.array + contrast_hu * mask).astype(np.int16), v.grid) for p, v in study.phases.items()}
-    assert check_pair(study.phases, grown, mask, study.liver.array, family=None).verdict is verdict
+    assert check(study, darkened(study, mask, contrast_hu), mask).verdict is verdict
 
 
 def test_a_tiny_mask_that_changed_nothing_is_rejected_whatever_its_noise_shows(a_normal_study):
@@ -195,24 +154,72 @@ def test_a_tiny_mask_that_changed_nothing_is_rejected_whatever_its_noise_shows(a
         array = np.array(volume.array)
         array[middle] += 60  # the noise of one voxel
         noisy[phase] = Volume(array, volume.grid)
-    assert check_pair(noisy, noisy, mask, study.liver.array, family=None).verdict is Verdict.REJECT
+    assert check(replace(study, phases=noisy), noisy, mask).verdict is Verdict.REJECT
 
 
 def test_a_flat_tumor_does_not_pass(a_normal_study):
     study = a_normal_study.study
     mask = mask_at(study, [0.0, 0.0, 0.0], 6.0).array
     grown = {p: Volume(np.where(mask, 60, v.array).astype(np.int16), v.grid) for p, v in study.phases.items()}
-    quality = check_pair(study.phases, grown, mask, study.liver.array, family=None)
-    assert any("flat" in reason for reason in quality.reasons)
+    assert any("flat" in reason for reason in check(study, grown, mask).reasons)
+
+
+def test_a_step_where_the_synthetic_part_ends_is_a_seam(a_normal_study):
+    study = a_normal_study.study
+    mask = mask_at(study, [0.0, 0.0, 0.0], 4.0).array
+    blended = distance_mm(mask, study.grid, 30.0) < 6.0
+    assert any("seam" in reason for reason in check(study, darkened(study, blended, -40), mask).reasons)
+    assert not any("seam" in reason for reason in check(study, darkened(study, mask, -40), mask).reasons)
+
+
+def test_a_contrast_that_no_known_tumor_has_is_not_plausible(a_normal_study):
+    study = a_normal_study.study
+    mask = mask_at(study, [0.0, 0.0, 0.0], 6.0).array
+    change = np.stack([-40.0 * mask] * len(ALL_PHASES)).astype(np.float32)
+    lesion = describe(change, mask, study.grid)
+    known = known_lesions([lesion], [np.full(4, -40, np.float32)], [TumorFamily.HYPOVASCULAR], ["one"])
+    family = TumorFamily.HYPOVASCULAR
+    assert not check(study, darkened(study, mask, -45), mask, family=family, known=known).reasons
+    brighter = check(study, darkened(study, mask, {Phase.AP: -40, Phase.PVP: 20}), mask, family=family, known=known)
+    assert any("known tumors have" in reason for reason in brighter.reasons)
+
+
+def test_a_copy_of_a_known_lesion_is_flagged_also_when_mirrored(a_normal_study):
+    study = a_normal_study.study
+    whole = mask_at(study, [0.0, 0.0, 0.0], 8.0).array
+    half = whole & mask_at(study, [6.0, 0.0, 0.0], 8.0).array
+    change = np.zeros((4, *whole.shape), np.float32)
+    change[[1, 2]] = -40.0 * whole - 30.0 * half
+    contrast, family = np.full(4, -50, np.float32), TumorFamily.HYPOVASCULAR
+    similar = change * np.array([1, 1, 0.4, 1], np.float32)[:, None, None, None]
+    lesions = [describe(part, whole, study.grid) for part in (change[:, ::-1, :, ::-1], similar)]
+    known = known_lesions(lesions, [contrast, contrast], [family, family], ["one", "two"])
+    copied = {phase: -40 * whole - 30 * half for phase in study.phases}
+    grown = {p: Volume((v.array + copied[p]).astype(np.int16), v.grid) for p, v in study.phases.items()}
+    found = check(study, grown, whole, known=known)
+    assert any("copy of a lesion" in reason for reason in found.reasons)
+    assert found.measures["nearest_known_lesion"] < 0.1
+    other = check(study, darkened(study, whole, {Phase.AP: 40, Phase.PVP: -60}), whole, known=known)
+    assert not any("copy" in reason for reason in other.reasons)
+
+
+def test_a_family_that_nobody_asked_for_is_drawn_among_the_known_ones(a_normal_study):
+    lesions = [np.ones(NUMBERS, np.float32)]
+    known = known_lesions(lesions, [np.full(4, np.nan, np.float32)], [TumorFamily.CYST], ["one"])
+    synthesizer = MultimodalCTSynthesizer(*synthesizer_networks(), known, SYNTHESIZER_CARD, "0" * 64)
+    assert synthesize(synthesizer, a_normal_study).study.qa["synthesize"].notes["drawn_as"] == "cyst"
 
 
 def test_a_saved_model_makes_the_same_pair_and_one_that_does_not_fit_is_refused(synthesizer, a_normal_study, tmp_path):
-    weights = {"autoencoder": synthesizer.autoencoder.state_dict(), "denoiser": synthesizer.denoiser.state_dict()}
-    save_model(tmp_path / "model", CARD, weights)
+    weights = synthesizer_weights()
+    save_model(tmp_path / "model", SYNTHESIZER_CARD, weights)
     loaded = MultimodalCTSynthesizer.load(tmp_path / "model")
     one, other = (synthesize(which, a_normal_study).study for which in (loaded, synthesizer))
     assert np.array_equal(one.reference.array, other.reference.array)
-    changed = {**CARD.networks, "autoencoder": {**CARD.networks["autoencoder"], "latent_channels": 3}}
-    save_model(tmp_path / "other", CARD.model_copy(update={"networks": changed}), weights)
+    changed = {
+        **SYNTHESIZER_CARD.networks,
+        "autoencoder": {**SYNTHESIZER_CARD.networks["autoencoder"], "latent_channels": 3},
+    }
+    save_model(tmp_path / "other", SYNTHESIZER_CARD.model_copy(update={"networks": changed}), weights)
     with pytest.raises(MissingError, match="do not fit"):
         MultimodalCTSynthesizer.load(tmp_path / "other")

@@ -125,13 +125,36 @@ class Sampler(StrEnum):
     DDPM = "ddpm"
 
 
+class SizeDistribution(Settings):
+    """Diameters of tumors, log-normal; ``--sizes-from`` fits it to a cohort.
+
+    Attributes:
+        median_mm: Median diameter.
+        spread: Standard deviation of the natural logarithm.
+        smallest_mm: No smaller ones are drawn.
+        largest_mm: No larger ones are drawn.
+    """
+
+    median_mm: float = Field(gt=0)
+    spread: float = Field(ge=0)
+    smallest_mm: float = Field(gt=0)
+    largest_mm: float = Field(gt=0)
+
+    @model_validator(mode="after")
+    def _limits_are_in_order(self) -> Self:
+        if not self.smallest_mm <= self.median_mm <= self.largest_mm:
+            raise ValueError("smallest_mm <= median_mm <= largest_mm")
+        return self
+
+
 class TumorMaskConfig(Settings):
     """Random tumor masks.
 
     Attributes:
         tumors: How many.
         center_mm: World position (LPS) of the only tumor; None draws it.
-        diameter_mm: Range to draw the diameter from; None draws a radius class.
+        diameter_mm: Range to draw the diameter from; None draws from ``sizes``, or else a radius class.
+        sizes: Distribution of the diameter.
         radius_classes_mm: Mean radii of tiny, small, medium and large tumors.
         class_weights: How often each class is drawn.
         axis_spread: Each semi-axis is the radius times U(1 - spread, 1 + spread).
@@ -145,6 +168,7 @@ class TumorMaskConfig(Settings):
     tumors: int = Field(1, ge=1)
     center_mm: tuple[float, float, float] | None = None
     diameter_mm: tuple[float, float] | None = None
+    sizes: SizeDistribution | None = None
     radius_classes_mm: tuple[float, ...] = Field((4.0, 8.0, 16.0, 32.0), min_length=1)
     class_weights: tuple[float, ...] = (0.25, 0.4, 0.25, 0.1)
     axis_spread: float = Field(0.25, ge=0, lt=1)

@@ -184,24 +184,46 @@ class AutoencoderTrainConfig(Settings):
     loop: TrainLoopConfig = TrainLoopConfig()
 
 
+class AutoencoderLimits(Settings):
+    """What an autoencoder must keep before a denoiser may be trained on it; measured on whole latents, not on codes.
+
+    Attributes:
+        psnr_db: Least peak signal-to-noise ratio in the liver, over the window; noise of 10 HU alone costs 35 dB.
+        ssim: Least mean structural similarity in the liver.
+        bias_hu: Largest mean error in liver and in tumors: half of what radiologists see.
+        std_ratio: Allowed deviation of the parenchyma, as a multiple of the genuine one.
+    """
+
+    psnr_db: float = 33.0
+    ssim: float = Field(0.85, le=1)
+    bias_hu: float = Field(5.0, gt=0)
+    std_ratio: tuple[float, float] = (0.7, 1.3)
+
+
 class DenoiserTrainConfig(Settings):
     """Training of the denoiser on pairs of a study with tumors and its inpainted normal study.
 
     Working grid and window are the autoencoder's.
 
     Attributes:
+        limits: What the autoencoder must keep; else training is refused.
         patch: Size of a training patch in voxels (Z, Y, X), a multiple of the autoencoder's compression.
         ring_mm: Width of the ring around the tumor that counts as much as the tumor.
         background_weight: Weight of the loss elsewhere.
         largest_shift_mm: How far a tumor may lie beside its mask in other phases and still be moved onto it.
         family_dropout: Probability that the tumor's family is not told.
+        mirror: Show lesions mirrored along random axes, too.
+        contrast_gain: Largest relative change of a tumor's contrast.
     """
 
+    limits: AutoencoderLimits = AutoencoderLimits()
     patch: tuple[int, int, int] = (96, 96, 96)
     ring_mm: float = Field(6.0, ge=0)
     background_weight: float = Field(0.1, ge=0, le=1)
     largest_shift_mm: float = Field(8.0, ge=0)
-    family_dropout: float = Field(0.3, ge=0, le=1)
+    family_dropout: float = Field(0.1, ge=0, le=1)
+    mirror: bool = True
+    contrast_gain: float = Field(0.15, ge=0, lt=1)
     phase_dropout: float = Field(0.1, ge=0, lt=1)
     learning_rate: float = Field(3e-4, gt=0)
     network: DenoiserNetwork = DenoiserNetwork()
@@ -209,13 +231,26 @@ class DenoiserTrainConfig(Settings):
 
 
 class TrainTarget(StrEnum):
-    """What a recipe trains: one network, or all of them in order."""
+    """What a recipe trains: one network, autoencoder and denoiser (synthesizer), or all of them in order."""
 
     INPAINTER = "inpainter"
     AUTOENCODER = "autoencoder"
     DENOISER = "denoiser"
+    SYNTHESIZER = "synthesizer"
     SEGMENTER = "segmenter"
     ALL = "all"
+
+
+class PairSource(StrEnum):
+    """Where the segmenter's synthetic pairs come from.
+
+    Files are made once before training; a pool is made during training and replaced from time to time; fresh ones are
+    made for every training item.
+    """
+
+    FILES = "files"
+    POOL = "pool"
+    FRESH = "fresh"
 
 
 class TrainConfig(Settings):
@@ -227,13 +262,17 @@ class TrainConfig(Settings):
         cohorts: Registered studies with liver and tumor labels; for the segmenter synthetic ones too. ``all`` registers
             studies that are not.
         validation: Studies that are only measured.
-        normal: The inpainted counterparts of ``cohorts`` (denoiser).
-        normal_validation: The inpainted counterparts of ``validation`` (denoiser).
+        normal: The inpainted counterparts of ``cohorts`` (denoiser, synthesizer; segmenter).
+        normal_validation: The inpainted counterparts of ``validation`` (denoiser, synthesizer).
         autoencoder: Model folder of the autoencoder (denoiser).
         allow_model_masks: Learn from masks that a model drew, too.
         intended_use: What the model is for; the output of every command repeats it.
         margin_mm: How much around the liver is loaded for stages 2 and 3; stage 4 learns from whole studies.
-        pairs: Synthetic pairs per study (all).
+        synthesizer: Model folder that makes a segmenter's pairs out of ``normal``, when they are not files (segmenter).
+        pairs: Synthetic pairs per study, in files (all).
+        pair_source: Where a segmenter's synthetic pairs come from (segmenter, all).
+        pool: Pairs of the pool.
+        pool_uses: The pool is replaced after so many training items per pair.
     """
 
     target: TrainTarget = TrainTarget.ALL
@@ -246,7 +285,11 @@ class TrainConfig(Settings):
     allow_model_masks: bool = False
     intended_use: str = "research only, not for patients"
     margin_mm: float = Field(30.0, ge=0)
+    synthesizer: str = ""
     pairs: int = Field(1, ge=1)
+    pair_source: PairSource = PairSource.FILES
+    pool: int = Field(32, ge=1)
+    pool_uses: int = Field(16, ge=1)
     register_studies: RegisterConfig = RegisterConfig()
     inpaint: InpaintConfig = InpaintConfig()
     synthesize: SynthesizeConfig = SynthesizeConfig()

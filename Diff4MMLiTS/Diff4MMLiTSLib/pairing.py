@@ -1,0 +1,45 @@
+"""Each study with tumors beside the same study without: what stage 3 learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from .core.errors import InputError
+from .core.study_io import folders_by_id
+from .training.cohorts import load_normal
+from .training.datasets import WorkingStudy
+from .training.pairs import TumorPair
+
+
+def paired_with_normal(
+    studies: Sequence[WorkingStudy], cohorts: Sequence[Path], cache: Path | None = None
+) -> tuple[TumorPair, ...]:
+    """Return each study that has tumors with its inpainted counterpart, on the study's working grid.
+
+    Args:
+        studies: With and without tumors, on their working grids.
+        cohorts: Folders of the normal studies.
+        cache: Folder that keeps prepared studies; None prepares them anew.
+
+    Raises:
+        InputError: A study has no counterpart, or two normal studies have the same id.
+    """
+    counterparts = folders_by_id(cohorts)
+    pairs = []
+    for study in studies:
+        if not study.tumor.any():
+            continue
+        if study.study_id not in counterparts:
+            raise InputError(
+                f"Study '{study.study_id}' has no inpainted counterpart",
+                expected="the study of the same id among the normal studies",
+                remedy='Make it with "diff4mmlits inpaint"',
+            )
+        phases, presence = load_normal(counterparts[study.study_id], study.grid, cache=cache)
+        without = replace(study, phases=phases, presence=presence, tumor=np.zeros_like(study.tumor))
+        pairs.append(TumorPair(study, without))
+    return tuple(pairs)

@@ -1,0 +1,58 @@
+"""A trained synthesizer becomes a source of pairs for the segmenter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from Diff4MMLiTSLib.core.config import PairSource, TrainConfig
+from Diff4MMLiTSLib.core.errors import InputError
+from Diff4MMLiTSLib.core.study_io import write_normal
+from Diff4MMLiTSLib.synthetic_stream import fresh_pairs
+from Diff4MMLiTSLib.training.checkpoint import save_model
+from tiny_models import SYNTHESIZER_CARD, synthesizer_weights
+
+SETTINGS = {
+    "synthesize": {"steps": 2, "redraws": 0, "tumor": {"diameter_mm": (10.0, 12.0)}},
+    "train_segmenter": {"spacing_mm": 3.0},
+}
+
+
+@pytest.fixture
+def a_synthesizer(tmp_path):
+    save_model(tmp_path / "model", SYNTHESIZER_CARD, synthesizer_weights())
+    return tmp_path / "model"
+
+
+def source_of(config, normal, model):
+    return fresh_pairs(TrainConfig(**SETTINGS, **config), [normal], model, torch.device("cpu"))
+
+
+def test_fresh_pairs_are_synthetic_studies_on_the_working_grid(a_normal_study, a_synthesizer, tmp_path):
+    write_normal(a_normal_study, tmp_path / "normal" / "a")
+    pairs = source_of({"pair_source": PairSource.FRESH}, tmp_path / "normal", a_synthesizer)
+    first, second, again = (pairs.of_item(index, np.random.default_rng(0)) for index in (0, 1, 0))
+    assert first.synthetic
+    assert first.tumor.any()
+    assert first.grid.spacing_mm == (3.0, 3.0, 3.0)
+    assert pairs.origins == {first.origin} == {a_normal_study.study.study_id}
+    assert np.array_equal(first.phases, again.phases)
+    assert not np.array_equal(first.tumor, second.tumor)
+
+
+def test_a_pool_has_the_size_that_the_recipe_asks_for(a_normal_study, a_synthesizer, tmp_path):
+    write_normal(a_normal_study, tmp_path / "normal" / "a")
+    config = {"pair_source": PairSource.POOL, "pool": 2, "pool_uses": 5}
+    pairs = source_of(config, tmp_path / "normal", a_synthesizer)
+    rng = np.random.default_rng(0)
+    assert len({pairs.of_item(index, rng).tumor.tobytes() for index in range(8)}) == 2
+
+
+def test_files_need_no_source(tmp_path):
+    assert source_of({}, tmp_path / "nothing", tmp_path / "nothing") is None
+
+
+def test_without_normal_studies_there_is_no_source(a_synthesizer, tmp_path):
+    with pytest.raises(InputError):
+        source_of({"pair_source": PairSource.FRESH}, tmp_path, a_synthesizer)
