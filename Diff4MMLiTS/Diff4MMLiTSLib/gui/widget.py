@@ -10,6 +10,7 @@ import slicer
 from .job_bar import JobBar
 from .parameters import Parameters
 from .process import kill_all
+from .review_panel import ReviewPanel
 from .segment_panel import SegmentPanel
 from .setup_panel import SetupPanel
 from .sources import SAMPLE_MODEL
@@ -37,10 +38,11 @@ class ModuleGui:
         self.bar = JobBar(self.ui, self.refresh)
         self.study = StudyPanel(self.ui, self.bar, on_change=self.refresh, liver_model=self._liver_model)
         self.segment = SegmentPanel(self.ui, self.bar, self.study)
+        self.review = ReviewPanel(self.ui, self.bar)
         self.setup = SetupPanel(
             self.ui, self.bar, on_models=self._models_changed, on_devices=self.segment.offer_devices
         )
-        self.panels = (self.study, self.segment, self.setup)
+        self.panels = (self.study, self.segment, self.review, self.setup)
         on_click(self.ui.sampleButton, self.try_sample)
         slicer.app.aboutToQuit.connect(kill_all)
 
