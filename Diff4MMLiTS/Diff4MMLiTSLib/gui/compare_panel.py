@@ -27,13 +27,13 @@ class ComparePanel:
         self._study: SceneStudy | None = None
         self._parameters: Parameters | None = None
         self._phases: tuple[Phase, ...] = ()
-        self._is_upper_shown = False
+        self._is_upper_shown = self._is_flickering = False
         self._flicker = qt.QTimer()
         self._flicker.setInterval(FLICKER_MS)
         self._flicker.timeout.connect(self._flick)
         ui.compareButton.contentsCollapsed.connect(lambda _is_closed: self.show())
-        ui.comparePhaseSelector.currentIndexChanged.connect(lambda _index: self.show())
-        ui.compareModeSelector.currentIndexChanged.connect(lambda _index: self.show())
+        ui.comparePhaseSelector.currentIndexChanged.connect(lambda *_index: self.show())
+        ui.compareModeSelector.currentIndexChanged.connect(lambda *_index: self.show())
         ui.compareOpacitySlider.valueChanged.connect(lambda _value: self._fade())
 
     def set_parameters(self, parameters: Parameters | None) -> None:
@@ -58,7 +58,7 @@ class ComparePanel:
 
     def show(self) -> None:
         """Show what is chosen, or the reference phase alone when the section is closed."""
-        self._flicker.stop()
+        self._stop_flicker()
         views.remove_checkerboard()
         if self._study is None or not self._phases:
             return
@@ -72,6 +72,7 @@ class ComparePanel:
             views.show_checkerboard(self._study.reference, other)
         elif mode is CompareMode.FLICKER:
             views.show_pair(self._study.reference, other, 0.0)
+            self._is_flickering = True
             self._flicker.start()
         else:
             views.show_pair(self._study.reference, other, self.ui.compareOpacitySlider.value)
@@ -79,7 +80,7 @@ class ComparePanel:
 
     def close(self) -> None:
         """End the comparison."""
-        self._flicker.stop()
+        self._stop_flicker()
         self._study, self._phases = None, ()
 
     @property
@@ -87,8 +88,12 @@ class ComparePanel:
         return not self.ui.compareButton.collapsed
 
     def _fade(self) -> None:
-        if self._study is not None and self._is_open and not self._flicker.isActive():
+        if self._study is not None and self._is_open and not self._is_flickering:
             views.set_opacity(self.ui.compareOpacitySlider.value)
+
+    def _stop_flicker(self) -> None:
+        self._is_flickering = False
+        self._flicker.stop()
 
     def _flick(self) -> None:
         self._is_upper_shown = not self._is_upper_shown

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+import vtk
 
 from ..core.errors import InputError
 
@@ -21,8 +22,8 @@ def write_image(node: slicer.vtkMRMLVolumeNode, path: Path) -> None:
     """
     storage = slicer.vtkMRMLVolumeArchetypeStorageNode()  # of its own: exportNode would remember its arguments
     storage.SetFileName(str(path))
-    storage.SetUseCompression(True)
-    storage.SetCompressionParameter("gzip_fastest")
+    # a mask shrinks to nothing at once; a CT would take seconds, in which the window could not be used
+    storage.SetUseCompression(node.GetImageData().GetScalarType() == vtk.VTK_UNSIGNED_CHAR)
     if not storage.WriteData(node) or not path.is_file():
         raise InputError(
             f"'{path.name}' could not be written",

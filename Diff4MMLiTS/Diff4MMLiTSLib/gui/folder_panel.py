@@ -38,7 +38,7 @@ class FolderPanel:
         self._folders: list[Path] = []
         self._work: Path | None = None
         on_click(ui.openFolderButton, self._ask_for_folder)
-        ui.folderStudySelector.currentIndexChanged.connect(self._load_chosen)
+        ui.folderStudySelector.currentIndexChanged.connect(lambda *_index: self._load_chosen())
         self._offer([])
 
     def open_folder(self, folder: Path) -> None:
@@ -97,7 +97,8 @@ class FolderPanel:
         for widget in (self.ui.folderStudyLabel, self.ui.folderStudySelector):
             widget.visible = bool(folders)
 
-    def _load_chosen(self, index: int) -> None:
+    def _load_chosen(self) -> None:
+        index = self.ui.folderStudySelector.currentIndex
         if 0 <= index < len(self._folders):
             with waiting():
                 self._on_study(load_study(self._folders[index]))

@@ -57,7 +57,7 @@ def measure_lesions(node: slicer.vtkMRMLSegmentationNode, study: SceneStudy) -> 
         node: The segmentation.
         study: The phases in which the enhancement is measured; each keeps its own grid and transform.
     """
-    rows = []
+    rows: list[LesionMeasures] = []
     for segment_id in tumor_ids(node):
         voxels = _voxels(node, segment_id)
         if voxels is not None:
@@ -201,7 +201,7 @@ def _is_inside(node: slicer.vtkMRMLSegmentationNode, segment_id: str, points_ras
     index = local_points(node, points_ras) @ to_index[:3, :3].T + to_index[:3, 3]
     cell = np.rint(index).astype(int) - image.GetExtent()[::2]
     mask = array_of(image)
-    inside = ((cell >= 0) & (cell < np.array(mask.shape[::-1]))).all(axis=1)
+    inside: NDArray[np.bool_] = ((cell >= 0) & (cell < np.array(mask.shape[::-1]))).all(axis=1)
     x, y, z = cell[inside].T
     inside[inside] = mask[z, y, x] > 0
     return inside

@@ -90,7 +90,9 @@ class PhaseTable:
         selector = qt.QComboBox()
         for phase in self.choices:
             selector.addItem(phase_name(phase))
-        selector.currentIndexChanged.connect(lambda index: self._on_choice(volume, self.choices[index]))
+        selector.currentIndexChanged.connect(
+            lambda *_index: self._on_choice(volume, self.choices[selector.currentIndex])
+        )
         return selector
 
     def _selected(self) -> None:

@@ -25,6 +25,8 @@ LOG_LINES, LOG_LINE = 500, 2000
 """Lines of the log that are kept, and characters of each."""
 CHUNK = 1 << 16
 WINDOWS = sys.platform == "win32"
+NO_WINDOW: int = getattr(subprocess, "CREATE_NO_WINDOW", 0)
+"""Exists on Windows, where a console would open for every child."""
 
 _living: weakref.WeakSet[ChildProcess] = weakref.WeakSet()
 
@@ -54,7 +56,6 @@ class ChildProcess:
         self._log: deque[str] = deque(maxlen=LOG_LINES)
         self._stopping = threading.Lock()
         self._is_tree_ended = False
-        creation = subprocess.CREATE_NO_WINDOW if sys.platform == "win32" else 0
         self._process = subprocess.Popen(
             list(arguments),
             stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
@@ -62,7 +63,7 @@ class ChildProcess:
             stderr=subprocess.PIPE,
             env=child_environment(environment),
             start_new_session=True,
-            creationflags=creation,
+            creationflags=NO_WINDOW,
         )
         self._readers = [
             threading.Thread(target=_read_lines, args=(self._process.stdout, on_line, self._log), daemon=True),

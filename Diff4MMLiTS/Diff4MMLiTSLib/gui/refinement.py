@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,22 +23,13 @@ from .crossing import read_image, to_lps, write_image
 from .job import Reply, Worker
 from .scene import SceneClosedError, SegmentationResult, read_values
 from .segments import LIVER_ID, mask_of, set_liver, set_tumors, tumor_ids, world_to_node
-from .world import image_of
+from .world import Voxels, image_of
 
 DEFAULT_THRESHOLD = 0.5
 """Where the engine draws the border."""
 LONGEST_HISTORY = 50
 """Changes that can be taken back; a mask of 512 x 512 x 300 takes about 100 kB of memory."""
-NEIGHBOR_MM = 50.0
-"""Earlier clicks within this distance go with a new one: about what the network sees at once."""
-
 Point = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class _Click:
-    point_ras_mm: Point
-    positive: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +41,14 @@ class _State:
         liver: The liver mask, as ``tumor``.
         folder: The folder with the probability that belongs to it.
         threshold: Of the probability.
-        clicks: All clicks so far.
+        added: Where the user said that there is a tumor, RAS mm.
     """
 
     tumor: bytes
     liver: bytes
     folder: Path
     threshold: float
-    clicks: tuple[_Click, ...]
+    added: tuple[Point, ...]
 
 
 class Refinement:
@@ -77,11 +69,12 @@ class Refinement:
         self._probability = _Probability.read(result.folder, self._record)
         self._folder = result.folder
         self._threshold = DEFAULT_THRESHOLD
-        self._clicks: tuple[_Click, ...] = ()
+        self._added: tuple[Point, ...] = ()
         self._undo: list[_State] = []
         self._redo: list[_State] = []
         self._before: _State | None = None
         self._count = 0
+        self._written = {result.folder: _masks_in(result.folder, self._record)}
 
     @property
     def threshold(self) -> float:
@@ -106,10 +99,12 @@ class Refinement:
             SceneClosedError: The segmentation is no longer in the scene.
         """
         self._check()
+        if not (self._folder / PROBABILITY_FILE).is_file():
+            raise InputError("This result has no probability", expected="a segmentation that was made here")
         self._before = self._before or self._state()
         if threshold != self._threshold:
             self._threshold = threshold
-            set_tumors(self._result.node, self._probability.tumor(threshold), self._index_to_node())
+            set_tumors(self._result.node, self._probability.tumor(threshold, self._voxels()), self._index_to_node())
         if is_final:
             before, self._before = self._before, None
             if threshold != before.threshold:
@@ -125,24 +120,23 @@ class Refinement:
         self._check()
         if self._worker is None or self._result.study_folder is None:
             raise InputError("There is no worker for clicks", expected="a result of a model of this computer")
-        before, click = self._state(), _Click(point_ras_mm, positive)
-        clicks = [each for each in self._clicks if _distance_mm(each, click) < NEIGHBOR_MM] + [click]
+        before = self._state()
         self._count += 1
         place = self._result.folder.parent
-        source = self._write(place / f"click-{self._count}-in")
+        is_written = self._written[self._folder] == (before.liver, before.tumor)
+        source = self._folder if is_written else self._write(place / f"click-{self._count}-in")
         request = {
             "study": str(self._result.study_folder),
             "segmentation": str(source),
-            "clicks": [{"point_mm": to_lps(each.point_ras_mm), "positive": each.positive} for each in clicks],
+            "clicks": [{"point_mm": to_lps(point_ras_mm), "positive": positive}],
             "out": str(place / f"click-{self._count}-out"),
         }
 
         def take(out: Path) -> Any:  # noqa: ANN401 (MRML is not typed)
             self._check()
             self._take(out)
-            self._clicks = (*before.clicks, click)
+            self._added = (*before.added, point_ras_mm) if positive else before.added
             self._did(before)
-            shutil.rmtree(source, ignore_errors=True)
             return self._result.node
 
         return self._worker.request(request, on_result=take)
@@ -170,7 +164,7 @@ class Refinement:
             liver=_packed(self._mask((LIVER_ID,))),
             folder=self._folder,
             threshold=self._threshold,
-            clicks=self._clicks,
+            added=self._added,
         )
 
     def _did(self, before: _State) -> None:
@@ -189,16 +183,16 @@ class Refinement:
         if state.folder != self._folder:
             self._folder = state.folder
             self._probability = _Probability.read(state.folder, self._record)
-        self._threshold, self._clicks = state.threshold, state.clicks
+        self._threshold, self._added = state.threshold, state.added
 
     def _take(self, out: Path) -> None:
         """Show what the worker made."""
         record = read_record(out / STUDY_FILE, newest=FORMAT)
-        for name, show in (("liver", set_liver), ("tumor", set_tumors)):
-            values, _ = read_values(out / str(record[name]["file"]))
-            show(self._result.node, values > 0, self._index_to_node())
-        self._folder, self._threshold = out, DEFAULT_THRESHOLD
+        liver, tumor = self._written[out] = _masks_in(out, record)
         self._probability = _Probability.read(out, record)
+        set_liver(self._result.node, _unpacked(liver, self._probability.shape), self._index_to_node())
+        set_tumors(self._result.node, _unpacked(tumor, self._probability.shape), self._index_to_node())
+        self._folder = out
 
     def _write(self, folder: Path) -> Path:
         """Write the segmentation as it is now, edits included, for the worker."""
@@ -215,6 +209,13 @@ class Refinement:
 
     def _mask(self, segment_ids: tuple[str, ...]) -> NDArray[np.bool_]:
         return mask_of(self._result.node, segment_ids, self._probability.shape, self._index_to_world)
+
+    def _voxels(self) -> list[tuple[int, ...]]:
+        """Return the voxels (z, y, x) where the user said that there is a tumor."""
+        to_index = np.linalg.inv(self._index_to_world)
+        points = np.array(self._added, dtype=np.float64).reshape(-1, 3)
+        index = np.rint(points @ to_index[:3, :3].T + to_index[:3, 3]).astype(int)
+        return [tuple(each) for each in index[:, ::-1].tolist()]
 
     def _index_to_node(self) -> NDArray[np.float64]:
         return world_to_node(self._result.node) @ self._index_to_world
@@ -233,7 +234,7 @@ class _Probability:
 
     shape: tuple[int, ...]
     box: tuple[slice, ...] | None
-    values: NDArray[np.generic]
+    values: Voxels
     least_voxels: float
 
     @classmethod
@@ -251,24 +252,37 @@ class _Probability:
     def nothing(cls) -> _Probability:
         return cls((0, 0, 0), None, np.zeros(0, np.uint8), 0.0)
 
-    def tumor(self, threshold: float) -> NDArray[np.bool_]:
-        """Return where the probability reaches a threshold above 0."""
+    def tumor(self, threshold: float, added: Sequence[tuple[int, ...]]) -> NDArray[np.bool_]:
+        """Return where the probability reaches a threshold above 0; what holds an added voxel is never too small."""
         mask = np.zeros(self.shape, dtype=bool)
         if self.box is not None:
             labels, count = ndimage.label(self.values >= max(threshold * 255, 1), structure=TOUCHING)
             sizes = np.bincount(labels.ravel(), minlength=count + 1)
             is_kept = sizes >= self.least_voxels
+            start = [part.start for part in self.box]
+            inside = [np.subtract(each, start) for each in added]
+            is_kept[[labels[tuple(each)] for each in inside if _is_in(each, labels.shape)]] = True
             is_kept[0] = False
             mask[self.box] = is_kept[labels]
         return mask
 
 
+def _masks_in(folder: Path, record: Json) -> tuple[bytes, bytes]:
+    """Return liver and tumor as a folder holds them, packed."""
+    liver, tumor = (read_values(folder / str(record[name]["file"]))[0] > 0 for name in ("liver", "tumor"))
+    return _packed(liver), _packed(tumor)
+
+
 def _minimum_tumor_ml(record: Json) -> float:
     """Return the smallest tumor that the engine kept, which its history tells."""
-    history = record.get("history") or [{}]
-    config = history[-1].get("config") if isinstance(history[-1], dict) else None
-    found = config.get("minimum_tumor_ml") if isinstance(config, dict) else None
-    return float(found) if isinstance(found, int | float) else 0.0
+    for entry in reversed(record.get("history", [])):
+        if entry.get("stage") == "segment":
+            return float(entry.get("config", {}).get("minimum_tumor_ml", 0.0))
+    return 0.0
+
+
+def _is_in(index: NDArray[np.int64], shape: tuple[int, ...]) -> bool:
+    return bool(((index >= 0) & (index < np.array(shape))).all())
 
 
 def _packed(mask: NDArray[np.bool_]) -> bytes:
@@ -278,7 +292,3 @@ def _packed(mask: NDArray[np.bool_]) -> bytes:
 def _unpacked(packed: bytes, shape: tuple[int, ...]) -> NDArray[np.bool_]:
     bits = np.frombuffer(zlib.decompress(packed), dtype=np.uint8)
     return np.unpackbits(bits, count=int(np.prod(shape))).reshape(shape).astype(bool)
-
-
-def _distance_mm(first: _Click, second: _Click) -> float:
-    return float(np.linalg.norm(np.subtract(first.point_ras_mm, second.point_ras_mm)))

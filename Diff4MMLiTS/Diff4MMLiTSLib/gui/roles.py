@@ -78,7 +78,7 @@ def proposed_phases(
 ) -> dict[Phase, Any]:  # Any: MRML is not typed
     """Return the volume of each phase that is decided; of several for one phase the surest, of equals the first."""
     decided = [(volume, found) for volume, found in evidences.items() if found.is_decisive]
-    result = {}
+    result: dict[Phase, Any] = {}  # Any: MRML is not typed
     for volume, found in sorted(decided, key=lambda pair: -pair[1].confidence):
         if found.phase is not None:
             result.setdefault(found.phase, volume)

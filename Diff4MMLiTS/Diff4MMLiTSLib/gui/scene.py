@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import slicer
-from numpy.typing import NDArray
 
 from ..core.errors import Diff4MMLiTSError, InputError
 from ..core.files import new_folder
@@ -31,7 +30,7 @@ from .segments import (
     tumor_ids,
     world_to_node,
 )
-from .world import array_of, in_world, lattice_of, matrix_of, segment_on
+from .world import FloatArray, Voxels, array_of, in_world, lattice_of, matrix_of, segment_on
 
 ALIGNED_ROLE = "Diff4MMLiTS.AlignedTo"
 """Reference of an aligned volume to the one that it was aligned to."""
@@ -309,7 +308,7 @@ def load_segmentation(folder: Path, study: SceneStudy) -> SegmentationResult:
     return SegmentationResult(study, node, folder, str(record.get("intended_use", "")))
 
 
-def read_values(file: Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+def read_values(file: Path) -> tuple[Voxels, FloatArray]:
     """Return the values (Z, Y, X) of a file of the engine, and voxel index (x, y, z) -> world, (4, 4), RAS mm.
 
     Raises:

@@ -36,8 +36,8 @@ class SegmentPanel:
         self._models: tuple[InstalledModel, ...] = ()
         self._devices: list[str] = []
         self.offer_devices(())
-        ui.modelSelector.currentIndexChanged.connect(self._model_chosen)
-        ui.deviceSelector.currentIndexChanged.connect(self._device_chosen)
+        ui.modelSelector.currentIndexChanged.connect(lambda *_index: self._model_chosen())
+        ui.deviceSelector.currentIndexChanged.connect(lambda *_index: self._device_chosen())
         on_click(ui.applyButton, self.apply)
 
     def set_parameters(self, parameters: Parameters | None) -> None:
@@ -129,7 +129,7 @@ class SegmentPanel:
             return _("This model needs {phases}.").format(phases=", ".join(model.phases))
         return ""
 
-    def _model_chosen(self, _index: int) -> None:
+    def _model_chosen(self) -> None:
         model = self.chosen_model()
         if model is not None and self._parameters is not None:
             self._parameters.model = model.name
@@ -145,7 +145,8 @@ class SegmentPanel:
         self.ui.modelNote.text = f"{model.intended_use} {_('License: {name}.').format(name=model.license)}"
         self.ui.modelNote.toolTip = model.training_data
 
-    def _device_chosen(self, index: int) -> None:
+    def _device_chosen(self) -> None:
+        index = self.ui.deviceSelector.currentIndex
         if self._parameters is not None and 0 <= index < len(self._devices):
             self._parameters.device = self._devices[index]
 

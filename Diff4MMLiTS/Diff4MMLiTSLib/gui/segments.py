@@ -89,7 +89,8 @@ def set_liver(
     """Replace the liver segment by a mask; as ``set_tumors``."""
     if LIVER_ID in _ids(node):
         node.GetSegmentation().RemoveSegment(LIVER_ID)
-    part = Part(mask, (0, 0, 0), index_to_node)
+    box = bounding_box(mask) or (slice(0, 1),) * 3
+    part = Part(mask[box], [box[axis].start for axis in (2, 1, 0)], index_to_node)
     _add(node, LIVER_ID, Look("Liver", LIVER_TERMINOLOGY, LIVER_COLOR, source), part)
     node.GetDisplayNode().SetSegmentOpacity3D(LIVER_ID, LIVER_OPACITY_3D)
 

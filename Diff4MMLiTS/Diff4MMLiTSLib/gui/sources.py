@@ -8,8 +8,8 @@ from pathlib import Path
 
 import slicer
 
-from ..core.errors import InputError
 from ..core.study_io import STUDY_FILE
+from .crossing import load_volume
 from .job import Job, engine_python
 from .scene import SceneStudy, load_study
 
@@ -55,15 +55,7 @@ def load_images(folder: Path) -> list[slicer.vtkMRMLScalarVolumeNode]:
     Raises:
         InputError: One of them is no image.
     """
-    volumes = []
-    for path in image_files(folder):
-        try:
-            volumes.append(slicer.util.loadVolume(str(path), properties={}))
-        except RuntimeError:
-            raise InputError(
-                f"'{path.name}' cannot be read", expected="a CT volume", remedy="Open it with Add Data to see why"
-            ) from None
-    return volumes
+    return [load_volume(path, path.name.split(".")[0]) for path in image_files(folder)]
 
 
 def sample_job(folder: Path) -> Job:

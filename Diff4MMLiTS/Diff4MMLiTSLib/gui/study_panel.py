@@ -84,11 +84,10 @@ class StudyPanel:
         self._table.show([self._row(volume, study) for volume in volumes])
         self.compare.set_study(study)
         self._say(volumes, problem)
-        unneeded = "" if study is None or len(study.phases) > 1 else _("A study of one phase needs no registration.")
-        aligned = self.registration is None and study is not None and study.is_aligned
-        reason = self.bar.busy or problem or unneeded
-        allow(self.ui.registerButton, reason or (_("The phases are aligned already.") if aligned else ""))
-        allow(self.ui.unregisterButton, reason or (_("The phases are aligned already.") if aligned else ""))
+        reason = self.bar.busy or problem or self._no_registration(study)
+        kept = self.registration is not None and self._method == UNREGISTERED
+        allow(self.ui.registerButton, reason)
+        allow(self.ui.unregisterButton, reason or (_("The phases are kept unregistered already.") if kept else ""))
         for button in (self.ui.openFolderButton, self.ui.sampleButton):
             allow(button, self.bar.busy)
         allow(self.ui.detectButton, self.bar.busy or ("" if volumes else _("There is no volume in the scene.")))
@@ -101,12 +100,12 @@ class StudyPanel:
             then: Called when it is done.
         """
         device = self._parameters.device if self._parameters else "auto"
-        study = self._as_acquired()
+        study, replaced = self._as_acquired(), self._alignment_nodes()
         model = None if study.liver or method == UNREGISTERED else self._liver_model()
         title = _("Keep unregistered") if method == UNREGISTERED else _("Register")
 
         def show(result: RegistrationResult) -> None:
-            self._remove_alignment()
+            _remove(replaced)
             self.registration, self._method = result, method
             views.show_volume(result.aligned.reference)
             then()
@@ -117,6 +116,12 @@ class StudyPanel:
         """End what runs for this panel."""
         self.compare.close()
         self.folders.close()
+
+    def _no_registration(self, study: SceneStudy | None) -> str:
+        """Return why the study needs no registration; empty when it can be registered."""
+        if study is None or len(study.phases) == 1:
+            return _("A study of one phase needs no registration.")
+        return _("These phases came aligned.") if study.is_aligned and not self._alignment_nodes() else ""
 
     def _propose(self, volumes: list[slicer.vtkMRMLScalarVolumeNode]) -> None:
         """Give new volumes the phase that their names and headers tell surely."""
@@ -196,7 +201,7 @@ class StudyPanel:
         self.ui.phaseMessage.visible = bool(text)
 
     def _loaded(self, study: SceneStudy) -> None:
-        self._remove_alignment()
+        self.registration = None
         views.show_volume(study.reference)
         self._on_change()
 
@@ -213,14 +218,16 @@ class StudyPanel:
         segment = liver_id(chosen) if chosen else ""
         return SegmentChoice(chosen, segment) if segment else None
 
-    def _remove_alignment(self) -> None:
-        """Take what the last registration made out of the scene: aligned volumes and transforms."""
-        made = list(self.registration.transforms.values()) if self.registration is not None else []
-        made += partners({roles.role_of(volume): volume for volume in plain_volumes()}).values()
-        self.registration = None
-        for node in made:
-            if slicer.mrmlScene.IsNodePresent(node):
-                slicer.mrmlScene.RemoveNode(node)
+    def _alignment_nodes(self) -> list[slicer.vtkMRMLNode]:
+        """Return what the last registration made: aligned volumes and transforms."""
+        transforms = list(self.registration.transforms.values()) if self.registration is not None else []
+        return [*transforms, *partners({roles.role_of(volume): volume for volume in plain_volumes()}).values()]
+
+
+def _remove(nodes: list[slicer.vtkMRMLNode]) -> None:
+    for node in nodes:
+        if slicer.mrmlScene.IsNodePresent(node):
+            slicer.mrmlScene.RemoveNode(node)
 
 
 def _verdict_name(verdict: Verdict) -> str:

@@ -24,6 +24,7 @@ class TaskTimer:
         self.task = task
         self._on_change = on_change
         self._on_end = on_end
+        self._is_stopped = False
         self._timer = qt.QTimer()
         self._timer.setInterval(INTERVAL_MS)
         self._timer.timeout.connect(self._look)
@@ -31,13 +32,14 @@ class TaskTimer:
 
     def stop(self) -> None:
         """Look no more; the task itself goes on."""
+        self._is_stopped = True
         self._timer.stop()
 
     def _look(self) -> None:
         state = self.task.poll()
         self._on_change(self.task)
-        if state.is_final and self._timer.isActive():
-            self._timer.stop()
+        if state.is_final and not self._is_stopped:
+            self.stop()
             self._on_end(self.task)
 
 

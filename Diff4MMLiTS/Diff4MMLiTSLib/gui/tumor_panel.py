@@ -6,11 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import qt
 import slicer
 import vtk
 
 from . import logic
 from .click_tool import ClickTool
+from .dicom_export import export_job, has_dicom
 from .job import Worker
 from .job_bar import JobBar
 from .lesion_panel import LesionPanel
@@ -52,6 +54,7 @@ class TumorPanel:
         on_click(ui.undoButton, lambda: self._step(Refinement.undo))
         on_click(ui.redoButton, lambda: self._step(Refinement.redo))
         on_click(ui.editorButton, self._open_editor)
+        on_click(ui.saveDicomButton, self._save_dicom)
 
     def show(self, result: SegmentationResult, model: Path, device: str) -> None:
         """Work on a new result; its model answers the clicks."""
@@ -68,13 +71,11 @@ class TumorPanel:
         """Enable what can be done now, and say why the rest cannot."""
         none = "" if self.refinement else _("Segment a study first.")
         reason = none or self.bar.busy
-        for widget in (
-            self.ui.thresholdSlider,
-            self.ui.addTumorButton,
-            self.ui.removeTumorButton,
-            self.ui.editorButton,
-        ):
-            allow(widget, reason)
+        for button in (self.ui.addTumorButton, self.ui.removeTumorButton, self.ui.editorButton):
+            allow(button, reason)
+        blind = "" if self.result is None or self.result.has_probability else _("This result has no probability.")
+        allow(self.ui.thresholdSlider, reason or blind)
+        allow(self.ui.saveDicomButton, reason or ("" if self.lesions.lesions else _("There is no lesion to save.")))
         refinement = self.refinement
         nothing = _("There is no change to take back.")
         allow(self.ui.undoButton, reason or ("" if refinement and refinement.can_undo else nothing))
@@ -166,6 +167,23 @@ class TumorPanel:
         editor = slicer.util.getModuleWidget("SegmentEditor").editor
         editor.setSegmentationNode(self.result.node)
         editor.setSourceVolumeNode(self.result.study.reference)
+
+    def _save_dicom(self) -> None:
+        """Write a DICOM SEG file; of a volume without DICOM files, ask where they are."""
+        result = self.result
+        if result is None:
+            return
+        button, folder = self.ui.saveDicomButton, ""
+        if not has_dicom(result.study.reference):
+            question = _("Folder with the DICOM files of {name}").format(name=result.study.reference.GetName())
+            folder = qt.QFileDialog.getExistingDirectory(button, question)
+            if not folder:
+                return
+        kinds = _("DICOM files (*.dcm)")
+        chosen = qt.QFileDialog.getSaveFileName(button, _("Save as DICOM SEG"), "tumors.dcm", kinds)
+        if chosen:
+            out, dicom = Path(chosen).with_suffix(".dcm"), Path(folder) if folder else None
+            self.bar.run(lambda: export_job(result, out, dicom), _("Save as DICOM SEG"), lambda _path: None)
 
 
 def _edit_events() -> tuple[int, ...]:

@@ -34,6 +34,7 @@ class ModuleGui:
         self.ui = slicer.util.childWidgetVariables(top)
         self._parameters: Any = None  # Any: Slicer's decorator gives Parameters methods that mypy does not see
         self._gui_tag: int | None = None
+        self._is_closed = False
         self._refresh_soon = later(REFRESH_MS, self.refresh)
         self.bar = JobBar(self.ui, self.refresh)
         self.study = StudyPanel(self.ui, self.bar, on_change=self.refresh, liver_model=self._liver_model)
@@ -89,6 +90,9 @@ class ModuleGui:
 
     def close(self) -> None:
         """End everything: the module is reloaded, or the application ends."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self.scene_closes()
         for panel in self.panels:
             panel.close()

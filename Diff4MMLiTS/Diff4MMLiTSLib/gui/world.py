@@ -18,6 +18,7 @@ SAMPLES = 9
 """Points along each axis at which a bent lattice is looked at."""
 
 FloatArray = NDArray[np.float64]
+Voxels = NDArray[Any]  # Any: of whatever type the image is
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,11 +58,13 @@ def in_world(volume: slicer.vtkMRMLScalarVolumeNode) -> slicer.vtkMRMLScalarVolu
     """Return a copy without parent transform, which is in no scene; the values are shared where the lattice can stay.
 
     A bent or sheared lattice (an acquisition transform, a gantry tilt, a deformation) is resampled, trilinearly, on a
-    straight one that covers it and is nowhere coarser.
+    straight one that covers it and is nowhere coarser. The lattice is right-handed, as that of every volume that Slicer
+    reads from a file, so that results lie on it voxel for voxel.
     """
     lattice = lattice_of(volume)
     if lattice is not None:
-        return _node_of(volume.GetImageData(), lattice, "vtkMRMLScalarVolumeNode")
+        image, lattice = _right_handed(volume.GetImageData(), lattice)
+        return _node_of(image, lattice, "vtkMRMLScalarVolumeNode")
     to_world = _transform(volume.GetParentTransformNode(), None)
     lattice = _covering(volume, to_world)
     to_local = _transform(None, volume.GetParentTransformNode())
@@ -111,13 +114,13 @@ def local_points(node: slicer.vtkMRMLTransformableNode, points: FloatArray) -> F
     return _moved(points, _transform(None, node.GetParentTransformNode()))
 
 
-def array_of(image: vtk.vtkImageData) -> NDArray[np.generic]:
+def array_of(image: vtk.vtkImageData) -> Voxels:
     """Return the values of an image, (Z, Y, X), as a view."""
-    values: NDArray[np.generic] = vtk_to_numpy(image.GetPointData().GetScalars())
+    values: Voxels = vtk_to_numpy(image.GetPointData().GetScalars())
     return values.reshape(image.GetDimensions()[::-1])
 
 
-def image_of(array: NDArray[np.generic]) -> vtk.vtkImageData:
+def image_of(array: Voxels) -> vtk.vtkImageData:
     """Return an image with a copy of these values (Z, Y, X), its first voxel at 0."""
     image = vtk.vtkImageData()
     image.SetDimensions(*array.shape[::-1])
@@ -183,17 +186,27 @@ def _moved(points: FloatArray, transform: vtk.vtkGeneralTransform) -> FloatArray
     return np.array(vtk_to_numpy(target.GetData()), dtype=np.float64)
 
 
+def _right_handed(image: vtk.vtkImageData, lattice: Lattice) -> tuple[vtk.vtkImageData, Lattice]:
+    """Return the same voxels at the same places, with the last axis turned where the lattice is left-handed."""
+    if np.linalg.det(lattice.to_world[:3, :3]) > 0:
+        return image, lattice
+    turn = np.diag([1.0, 1.0, -1.0, 1.0])
+    turn[2, 3] = lattice.size[2] - 1
+    return image_of(array_of(image)[::-1]), Lattice(lattice.size, lattice.to_world @ turn)
+
+
 def _covering(volume: slicer.vtkMRMLVolumeNode, to_world: vtk.vtkGeneralTransform) -> Lattice:
     """Return the straight lattice that covers a bent one and is as fine as its finest part."""
     size, matrix = _size(volume.GetImageData()), matrix_of(volume)
     along = [np.linspace(-0.5, count - 0.5, SAMPLES) for count in size]
     index = np.stack(np.meshgrid(*along, indexing="ij"), axis=-1).reshape(-1, 3)
     world = _moved(index @ matrix[:3, :3].T + matrix[:3, 3], to_world)
-    # 1. The rotation nearest to the affine map that fits the bent lattice best (polar decomposition).
+    # 1. The rotation nearest to the affine map that fits the bent lattice best (polar decomposition), right-handed.
     design = np.column_stack([index, np.ones(len(index))])
     affine = np.linalg.lstsq(design, world, rcond=None)[0][:3].T
     left, _, right = np.linalg.svd(affine / np.linalg.norm(affine, axis=0))
     axes = left @ right
+    axes[:, 2] *= np.sign(np.linalg.det(axes))
     # 2. The smallest step along each axis, averaged over the other two.
     bent = world.reshape(SAMPLES, SAMPLES, SAMPLES, 3)
     steps = [np.linalg.norm(np.diff(bent, axis=axis), axis=-1) for axis in range(3)]
@@ -225,7 +238,7 @@ def _resampled(
     chain.PostMultiply()
     chain.Concatenate(as_matrix(lattice.to_world))
     chain.Concatenate(world_to_local)
-    chain.Concatenate(as_matrix(np.linalg.inv(index_to_local)))
+    chain.Concatenate(as_matrix(np.asarray(np.linalg.inv(index_to_local), dtype=np.float64)))
     reslice = vtk.vtkImageReslice()
     reslice.SetInputData(image)
     reslice.SetResliceTransform(chain)

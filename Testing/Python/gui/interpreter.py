@@ -63,6 +63,25 @@ def serve(*_options):
         write(Path(request["out"]), record, before, liver, np.where(tumor, 200, 40))
         say(event="result", request=request["request"], path=request["out"])
 
+def register(source, out, *_options):
+    source, out = Path(source), Path(out)
+    record, reference = images(source)
+    target = out / record["study_id"]
+    shutil.copytree(source, target)
+    (target / "study.json").write_text(json.dumps({**record, "registered": True}))
+    doubt = {"verdict": "review", "reasons": ["The liver's border differs."]}
+    others = [phase for phase in record["phases"] if phase != record.get("reference_phase", "PVP")]
+    qa = {"register": {**doubt, "seconds": 1.0, "phases": {phase: doubt for phase in others}}}
+    (target / "qa.json").write_text(json.dumps(qa))
+    say(event="result", path=str(out))
+
+def export(kind, source, out, *options):
+    record, _image = images(Path(source))
+    listing = {"kind": kind, "masks": sorted(record.keys() & {"liver", "tumor"}), "options": options}
+    dicom = Path(options[options.index("--dicom") + 1])
+    Path(out).write_text(json.dumps({**listing, "dicom": sorted(path.name for path in dicom.iterdir())}))
+    say(event="result", path=out)
+
 def phantom(out, *_options):
     shutil.copytree(STUDY, Path(out) / "phantom-0007")
     say(event="result", path=out)

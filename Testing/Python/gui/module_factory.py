@@ -8,9 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import shiboken6
 import slicer
 import slicer_stand_in
-from qt_stand_in import QtCore, QtWidgets, settle
+from qt_stand_in import QtCore, QtGui, QtWidgets, settle
+
+slicer_stand_in.install()  # before anything of the product is imported
 
 ROOT = Path(__file__).parents[3]
 MODULE_FILE = ROOT / "Diff4MMLiTS" / "Diff4MMLiTS.py"
@@ -34,6 +37,8 @@ def module_script():
 def add_application_nodes(scene):
     """Add what a scene of the application has even when it is empty."""
     for kind, tag in APPLICATION_NODES:
+        if scene.GetSingletonNode(tag, kind):
+            continue
         node = scene.CreateNodeByClass(kind)
         node.UnRegister(None)
         node.SetSingletonTag(tag)
@@ -103,6 +108,11 @@ class Driver:
         table.cellWidget(row, 0).setCurrentText(text)
         self.settle()
 
+    def close(self):
+        """Close the application's window with the module in it."""
+        self.widget.cleanup()
+        shiboken6.delete(self.widget.parent)
+
     def settle(self, seconds=0.12):
         """Let timers and events run."""
         settle(QtWidgets.QApplication.instance(), seconds)
@@ -122,7 +132,8 @@ class Driver:
         frame.resize(size[0], max(size[1], frame.layout().totalHeightForWidth(size[0]), frame.sizeHint().height()))
         self.settle()
         image = top.grab().toImage()
-        assert image.save(str(folder / name))
+        flat = QtCore.Qt.ThresholdDither | QtCore.Qt.AvoidDither
+        assert image.convertToFormat(QtGui.QImage.Format_Indexed8, flat).save(str(folder / name))
         corner = image.pixel(1, image.height() - 2)
         pixels = [image.pixel(x, y) for x in range(0, image.width(), 7) for y in range(0, image.height(), 7)]
         return sum(pixel != corner for pixel in pixels) / len(pixels)
@@ -135,7 +146,6 @@ def settings_in(folder):
 
 def open_module(monkeypatch, folder):
     """Return a driver of the opened module."""
-    slicer_stand_in.install()
     application = slicer_stand_in.Application()
     application.settings, application.temporaryPath = settings_in(folder), str(folder)
     monkeypatch.setattr(slicer, "app", application, raising=False)

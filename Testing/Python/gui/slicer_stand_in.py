@@ -55,7 +55,7 @@ class QMRMLNodeComboBox(QtWidgets.QComboBox):
         if self.noneEnabled:
             self.addItem(self.noneDisplay, "")
         for node_class in self.nodeTypes:
-            for node in slicer.util.getNodesByClass(node_class, self.scene):
+            for node in _nodes(self.scene, node_class):
                 self.addItem(node.GetName(), node.GetID())
         self.blockSignals(False)
         self.setCurrentNode(chosen)
@@ -66,6 +66,12 @@ class QMRMLNodeComboBox(QtWidgets.QComboBox):
 
     def setCurrentNode(self, node):  # noqa: N802
         self.setCurrentIndex(max(0, self.findData("" if node is None else node.GetID())))
+
+
+def _nodes(scene, node_class):
+    found = scene.GetNodesByClass(node_class)
+    found.UnRegister(None)
+    return [found.GetItemAsObject(index) for index in range(found.GetNumberOfItems())]
 
 
 class QMRMLPlotWidget(QtWidgets.QWidget):

@@ -11,7 +11,6 @@ import pytest
 from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.gui import models
 from Diff4MMLiTSLib.gui.models import delete_model, import_model, list_models, verify_model
-from Diff4MMLiTSLib.training.checkpoint import model_hash
 
 
 @pytest.fixture
@@ -60,6 +59,8 @@ def test_the_bundled_models_are_listed_after_the_users_and_cannot_be_deleted(a_m
 
 
 def test_the_hash_is_the_one_in_the_history_of_results(a_model):
+    from Diff4MMLiTSLib.training.checkpoint import model_hash
+
     bundled = next(model for model in list_models() if model.is_bundled)
     assert verify_model(bundled) == model_hash(bundled.folder)
 

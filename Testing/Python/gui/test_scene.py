@@ -200,6 +200,16 @@ def test_a_segmentation_has_standard_terms_one_segment_per_tumor_and_a_place_bes
     assert segmentation.ContainsRepresentation("Closed surface")
 
 
+def test_segments_that_share_a_layer_are_told_apart(scene, a_scene_study, folder):
+    written = write_study(a_scene_study, folder / "in")
+    node = load_segmentation(write_result(a_scene_study, folder / "out", written), a_scene_study).node
+    node.GetSegmentation().RemoveSegment("Liver")
+    node.GetSegmentation().CollapseBinaryLabelmaps(False)  # as the Segment Editor does
+    assert node.GetSegmentation().GetNumberOfLayers() == 1
+    to_world = lattice_of(a_scene_study.reference).to_world
+    assert [int(mask_of(node, [each], SHAPE, to_world).sum()) for each in ("Tumor_1", "Tumor_2")] == [90, 8]
+
+
 def test_a_model_drew_the_liver_of_a_result_and_a_study_written_with_it_says_so(scene, a_scene_study, folder):
     written = write_study(a_scene_study, folder / "in")
     result = load_segmentation(write_result(a_scene_study, folder / "out", written), a_scene_study)

@@ -34,7 +34,7 @@ def module(scene, monkeypatch, tmp_path):
     add_phases("native", "arterial", "portal venous", "delayed")
     driver.settle()
     yield driver
-    driver.widget.cleanup()
+    driver.close()
 
 
 @pytest.fixture

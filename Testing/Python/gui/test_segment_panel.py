@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
+import tempfile
+from types import SimpleNamespace
 
 import interpreter
 import module_factory
@@ -20,7 +23,7 @@ def module(scene, monkeypatch, tmp_path):
     monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path)))
     driver = module_factory.open_module(monkeypatch, tmp_path)
     yield driver
-    driver.widget.cleanup()
+    driver.close()
 
 
 @pytest.fixture
@@ -146,6 +149,23 @@ def test_the_table_is_saved_as_csv(segmented, tmp_path, monkeypatch):
         rows = list(csv.reader(stream))
     assert len(rows) == 3
     assert any("volume" in title for title in rows[0])
+
+
+def test_the_segmentation_is_saved_as_dicom_beside_its_series(segmented, tmp_path, monkeypatch):
+    (tmp_path / "slice").write_text("DICOM")
+    database = SimpleNamespace(fileForInstance=lambda _uid: str(tmp_path / "slice"))
+    monkeypatch.setattr(slicer, "dicomDatabase", database, raising=False)
+    segmented.gui.segment.tumors.result.study.reference.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
+    monkeypatch.setattr(qt_stand_in.FileDialog, "answer", str(tmp_path / "tumors.dcm"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "work"))
+    segmented.click("saveDicomButton")
+    segmented.wait_for_job()
+    assert list((tmp_path / "work").iterdir()) == []
+    written = json.loads((tmp_path / "tumors.dcm").read_text())
+    assert written["kind"] == "dicom-seg"
+    assert written["masks"] == ["liver", "tumor"]
+    assert written["dicom"] == ["00000.dcm", "00001.dcm"]
 
 
 def test_a_failure_shows_what_to_do_and_the_log(module, tmp_path, monkeypatch):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
 import module_factory
 import pytest
 import scene_factory
@@ -13,7 +17,7 @@ def module(scene, monkeypatch, tmp_path):
     monkeypatch.setenv("DIFF4MMLITS_MODELS", str(tmp_path / "models"))
     driver = module_factory.open_module(monkeypatch, tmp_path)
     yield driver
-    driver.widget.cleanup()
+    driver.close()
 
 
 def add_volume(name, seed=0):
@@ -48,3 +52,54 @@ def test_a_phase_that_another_volume_has_is_refused_in_words(module):
     module.choose_phase("scout", "AP – arterial")
     assert module.phases()["scout"] == "Not used"
     assert "both AP" in module.ui.phaseMessage.text
+
+
+def test_the_self_test_of_the_module_passes_here_too(module, monkeypatch):
+    monkeypatch.setattr(slicer.util, "selectModule", lambda _name: None)
+    monkeypatch.setattr(slicer.util, "getModuleWidget", lambda _name: module.widget)
+    sys.modules["Diff4MMLiTS"].Diff4MMLiTSTest().runTest()
+
+
+def test_choices_are_kept_in_the_scene_and_shown_again(module):
+    module.choose("qualitySelector", "Fast")
+    module.widget.exit()
+    module.ui.qualitySelector.setCurrentIndex(0)
+    module.widget.enter()
+    assert module.ui.qualitySelector.currentText == "Fast"
+    slicer.mrmlScene.Clear(0)
+    module.settle()
+    assert module.ui.qualitySelector.currentText == "Normal"
+
+
+def test_the_python_console_reaches_every_function(module, monkeypatch):
+    add_volume("portal venous")
+    module.settle()
+    logic = module.widget.logic
+    assert logic.study_of_scene().reference.GetName() == "portal venous"
+    assert callable(logic.segment_folder)
+    with pytest.raises(AttributeError):
+        _ = logic.no_such_function
+
+
+def test_sample_data_are_registered_when_slicer_has_started(module, monkeypatch):
+    registered = []
+    logic = SimpleNamespace(registerCustomSampleDataSource=lambda **source: registered.append(source))
+    monkeypatch.setitem(sys.modules, "SampleData", SimpleNamespace(SampleDataLogic=logic))
+    parent = SimpleNamespace()
+    sys.modules["Diff4MMLiTS"].Diff4MMLiTS(parent)
+    slicer.app.startupCompleted.emit()
+    (source,) = registered
+    assert source["category"] == "Diff4MMLiTS"
+    assert source["customDownloader"] is not None
+    assert Path(source["thumbnailFileName"]).is_file()
+    assert parent.title == "Diff4MMLiTS"
+
+
+def test_the_module_ends_quietly_and_can_be_built_again(module, monkeypatch, tmp_path):
+    module.widget.cleanup()
+    add_volume("portal venous")
+    module.settle()
+    assert module.phases() == {}
+    again = module_factory.open_module(monkeypatch, tmp_path)
+    assert again.phases() == {"portal venous": "PVP – portal venous"}
+    again.close()

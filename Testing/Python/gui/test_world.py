@@ -51,6 +51,15 @@ def test_every_voxel_keeps_its_value_and_its_place_in_the_patient(scene, tmp_pat
 
 
 @pytest.mark.parametrize("lattice", LATTICES)
+def test_what_is_written_is_read_on_the_same_lattice(scene, tmp_path, lattice):
+    made = in_world(add_volume(smooth_values(), ijk_to_ras(**LATTICES[lattice])))
+    write_image(made, tmp_path / "a.nrrd")
+    back = load_volume(tmp_path / "a.nrrd", "back")
+    assert lattice_of(back).same_as(lattice_of(made))
+    assert np.array_equal(array_of(back.GetImageData()), array_of(made.GetImageData()))
+
+
+@pytest.mark.parametrize("lattice", LATTICES)
 def test_a_linear_parent_moves_the_lattice_and_no_value_changes(scene, tmp_path, everywhere, lattice):
     array = smooth_values()
     node = add_volume(array, ijk_to_ras(**LATTICES[lattice]))

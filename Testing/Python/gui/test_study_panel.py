@@ -1,0 +1,213 @@
+"""The study panel, driven as a user would, with the real engine on the phantom."""
+
+from __future__ import annotations
+
+import shutil
+
+import interpreter
+import module_factory
+import numpy as np
+import pytest
+import qt_stand_in
+import slicer
+from abdomen_scene import SPACING, add_phases
+
+from Diff4MMLiTSLib.gui import sources, views
+from Diff4MMLiTSLib.gui.scene import ALIGNED_ROLE, SceneStudy, write_study
+from Diff4MMLiTSLib.gui.segments import new_segmentation, set_liver
+
+
+@pytest.fixture
+def module(scene, monkeypatch, tmp_path):
+    monkeypatch.setenv("DIFF4MMLITS_MODELS", str(tmp_path / "models"))
+    driver = module_factory.open_module(monkeypatch, tmp_path)
+    yield driver
+    driver.close()
+
+
+def shown():
+    """Return the names of background and foreground, and the opacity of the foreground."""
+    composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
+    layers = composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID()
+    nodes = [slicer.mrmlScene.GetNodeByID(layer or "") for layer in layers]
+    return [node.GetName() if node else None for node in nodes], composite.GetForegroundOpacity()
+
+
+def unaligned(*names):
+    reference = add_phases(*names)
+    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        node.SetNodeReferenceID(ALIGNED_ROLE, None)
+    return reference
+
+
+def test_the_sample_study_is_made_and_loaded_by_the_engine(module):
+    module.click("sampleButton")
+    module.wait_for_job(300)
+    assert sorted(module.phases().values()) == [
+        "AP – arterial",
+        "DELAY – delayed",
+        "NC – native",
+        "PVP – portal venous",
+    ]
+    assert {row[3] for row in module.rows("phaseTable")} == {"Reference", "As acquired"}
+    assert shown()[0] == ["phantom-standard-small-0007 PVP", None]
+
+
+def test_phases_are_kept_unregistered_by_the_engine_and_again(module):
+    unaligned("portal venous", "arterial")
+    module.settle()
+    module.click("unregisterButton")
+    module.wait_for_job(300)
+    assert module.gui.study.study().is_aligned
+    assert [row[3] for row in module.rows("phaseTable")] == ["Reference", "Unregistered"]
+    assert not module.ui.unregisterButton.enabled
+    assert module.ui.registerButton.enabled
+    names = [volume.GetName() for volume in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
+    assert names == ["portal venous", "arterial", "arterial aligned"]
+    assert module.gui.study.study().phases["AP"].GetName() == "arterial aligned"
+
+
+def test_one_click_leads_from_the_sample_study_to_its_segmented_liver(module, monkeypatch, tmp_path):
+    names = {"PVP": unaligned("portal venous", "arterial"), "AP": slicer.util.getNode("arterial")}
+    folder = write_study(SceneStudy("phantom-0007", names), tmp_path / "phantom-0007")
+    slicer.mrmlScene.Clear(0)
+    module_factory.add_model(tmp_path / "models", "phantom-segmenter")
+    module.gui.segment.offer_models()
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, study=folder)))
+    module.click("sampleButton")
+    module.wait_for_job()
+    assert len(module.rows("lesionTable")) == 2
+    assert module.ui.segmentTab.visible
+    assert [row[3] for row in module.rows("phaseTable")] == ["Aligned, check", "Reference"]
+    assert "Look at the alignment" in module.ui.phaseMessage.text
+    assert module.ui.phaseTable.item(0, 3).toolTip() == "The liver's border differs."
+
+
+def test_the_sample_data_module_gets_the_phantom(module, monkeypatch, tmp_path):
+    study = SceneStudy("phantom-0007", {"PVP": add_phases("portal venous")})
+    folder = write_study(study, tmp_path / "phantom-0007")
+    slicer.mrmlScene.Clear(0)
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, study=folder)))
+    loaded = sources.load_sample()
+    module.settle()
+    assert list(loaded.phases) == ["PVP"]
+    assert list(module.phases().values()) == ["PVP – portal venous"]
+
+
+def test_a_folder_of_images_and_a_study_folder_are_opened(module, monkeypatch, tmp_path):
+    reference = add_phases("portal venous", "arterial")
+    phases = {"PVP": reference, "AP": slicer.util.getNode("arterial")}
+    write_study(SceneStudy("someone", phases), tmp_path / "cohort" / "someone")
+    (tmp_path / "images").mkdir()
+    for name, phase in (("art phase", "AP"), ("portal", "PVP")):
+        shutil.copy(tmp_path / "cohort" / "someone" / f"{phase}.nrrd", tmp_path / "images" / f"{name}.nrrd")
+    slicer.mrmlScene.Clear(0)
+    module.settle()
+    for folder in (tmp_path / "cohort" / "someone", tmp_path / "cohort", tmp_path / "images"):
+        monkeypatch.setattr(qt_stand_in.FileDialog, "answer", str(folder))
+        module.click("openFolderButton")
+        assert sorted(module.phases().values()) == ["AP – arterial", "PVP – portal venous"]
+        slicer.mrmlScene.Clear(0)
+        module.settle()
+
+
+def test_a_folder_without_images_fails_in_words(module, monkeypatch, tmp_path):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(qt_stand_in.FileDialog, "answer", str(tmp_path / "empty"))
+    module.click("openFolderButton")
+    with pytest.raises(AssertionError, match="DICOM"):
+        module.wait_for_job()
+
+
+def test_what_a_folder_holds_is_told_from_its_files(tmp_path):
+    for name, file in (("study", "study.json"), ("images", "a.NII.GZ"), ("dicom", "IM0001")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).touch()
+    kinds = [sources.kind_of(tmp_path / name).value for name in ("study", "images", "dicom", ".")]
+    assert kinds == ["study", "images", "dicom", "cohort"]
+
+
+def test_the_phases_are_found_in_the_images_on_request(module):
+    reference = add_phases("portal venous")
+    reference.SetName("series 4")
+    reference.SetAttribute("LiverRole", None)
+    module.settle()
+    module.click("detectButton")
+    assert "Find phases: done." in module.ui.jobMessage.text
+    assert module.ui.phaseTable.cellWidget(0, 0).toolTip
+
+
+def test_a_liver_of_the_scene_is_used_when_it_is_chosen(module):
+    reference = add_phases("portal venous")
+    node = new_segmentation("mine", reference)
+    mask = slicer.util.arrayFromVolume(reference) > 0
+    matrix = np.diag([*SPACING, 1.0])
+    set_liver(node, mask, matrix)
+    module.settle()
+    assert module.gui.study.study().liver is None
+    module.choose("liverSelector", "mine")
+    assert module.gui.study.study().liver.node is node
+
+
+def test_a_selected_row_shows_its_volume(module):
+    add_phases("portal venous", "arterial")
+    module.settle()
+    module.ui.phaseTable.selectRow(1)
+    assert shown()[0] == ["arterial", None]
+
+
+def test_overlay_checkerboard_and_flicker_show_two_phases(module):
+    add_phases("portal venous", "arterial")
+    module.settle()
+    module.ui.compareButton.collapsed = False
+    module.settle()
+    assert shown() == (["portal venous", "arterial"], pytest.approx(0.5))
+    module.ui.compareOpacitySlider.value = 0.25
+    assert shown()[1] == pytest.approx(0.25)
+    module.choose("compareModeSelector", "Checkerboard")
+    assert shown()[0] == ["Checkerboard", None]
+    module.choose("compareModeSelector", "Flicker")
+    opacities = set()
+    for _moment in range(8):
+        opacities.add(shown()[1])
+        module.settle(0.25)
+    assert opacities == {0.0, 1.0}
+    module.ui.compareButton.collapsed = True
+    assert shown()[0] == ["portal venous", None]
+    assert [n.GetName() for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")] == [
+        "portal venous",
+        "arterial",
+    ]
+
+
+def test_a_checkerboard_of_unaligned_phases_is_refused_in_words(module):
+    unaligned("portal venous", "arterial")
+    module.settle()
+    module.ui.compareButton.collapsed = False
+    module.choose("compareModeSelector", "Checkerboard")
+    assert "needs aligned phases" in module.ui.compareMessage.text
+    assert shown()[0] == ["portal venous", "arterial"]
+
+
+def test_a_checkerboard_has_fields_of_both():
+    board = views.mixed(np.zeros((4, 4, 4)), np.ones((4, 4, 4)), field=2)
+    assert board[0, 0, 0] == 0
+    assert board[0, 0, 2] == 1
+    assert board[0, 2, 2] == 0
+    assert board.mean() == 0.5
+
+
+def test_one_phase_needs_no_registration(module):
+    add_phases("portal venous")
+    module.settle()
+    assert not module.ui.registerButton.enabled
+    assert "one phase" in module.ui.registerButton.toolTip
+
+
+def test_the_application_settings_remember_the_last_folder(module, monkeypatch, tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "image.nrrd").write_text("no image")
+    monkeypatch.setattr(qt_stand_in.FileDialog, "answer", str(tmp_path / "a" / "b"))
+    module.click("openFolderButton")
+    assert slicer.app.settings.value("Diff4MMLiTS/LastFolder") == str(tmp_path / "a")
+    assert "image.nrrd" in module.ui.errorLabel.text
