@@ -1,7 +1,7 @@
 """Decisions on synthetic pairs: a file of lines to which one is added for each, and nothing is ever changed.
 
-A pair is known by the content of its images, so that a folder may be moved, renamed or copied. Every line is complete on
-the disk before its decision is shown; a line that a crash cut off is left out. Taking back is a line of its own.
+A pair is known by the content of its images, so that a folder may be moved, renamed or copied. Every line is complete
+on the disk before its decision is shown; a line that a crash cut off is left out. Taking back is a line of its own.
 """
 
 from __future__ import annotations
@@ -163,14 +163,18 @@ def _entry(line: bytes, file: Path, number: int) -> Entry | None:
         record = json.loads(line)
         if record["format"] > FORMAT:
             raise InputError(
-                f"'{file.name}' was written by a newer version", expected=f"format {FORMAT}", remedy="Update Diff4MMLiTS"
+                f"'{file.name}' was written by a newer version",
+                expected=f"format {FORMAT}",
+                remedy="Update Diff4MMLiTS",
             )
         return _entry_of(record)
     except (ValueError, KeyError, TypeError):
         if line.startswith(LINE_START) or LINE_START.startswith(line):  # a crash cut it off; others were added after it
             return None
         raise InputError(
-            f"Line {number} of '{file.name}' is no decision", expected="a ledger of a review", remedy="Choose another file"
+            f"Line {number} of '{file.name}' is no decision",
+            expected="a ledger of a review",
+            remedy="Choose another file",
         ) from None
 
 

@@ -33,7 +33,9 @@ class ReviewKeys:
     def __init__(self, ui: Ui, actions: Mapping[str, Callable[[], object]]) -> None:
         self._ui = ui
         self._enabled = False
-        self._shortcuts = [_shortcut(KEYS[name], ui.reviewTab, lambda do=do: self._do(do)) for name, do in actions.items()]
+        self._shortcuts = [
+            _shortcut(KEYS[name], ui.reviewTab, lambda do=do: self._do(do)) for name, do in actions.items()
+        ]
         for shortcut in self._shortcuts:  # the focus is in a slice view, most of the time
             shortcut.setContext(qt.Qt.ApplicationShortcut)
         self._leave = [_shortcut(key, ui.commentEdit, ui.tabs.setFocus) for key in LEAVE_KEYS]
@@ -64,5 +66,5 @@ class ReviewKeys:
 
 def _shortcut(key: str, parent: Ui, action: Callable[[], object]) -> Ui:
     shortcut = qt.QShortcut(qt.QKeySequence(key), parent)
-    shortcut.activated.connect(lambda: action())
+    shortcut.activated.connect(action)
     return shortcut

@@ -40,6 +40,7 @@ class ReviewPanel:
         self.review: Review | None = None
         self._scene, self._views = ReviewScene(), ReviewViews()
         self._shown: ShownPair | None = None
+        self._note = ""
         fill_choice(ui.pairFilterSelector, [each.label() for each in PairFilter], 0)
         with silent(ui.reviewerEdit):
             ui.reviewerEdit.text = read_setting(REVIEWER)
@@ -54,7 +55,9 @@ class ReviewPanel:
 
     def refresh(self) -> None:
         """Enable what can be done now, and say why the rest cannot."""
-        name = "" if self.ui.reviewerEdit.text.strip() else _("Enter your name or sign first; it is saved as you type it.")
+        name = (
+            "" if self.ui.reviewerEdit.text.strip() else _("Enter your name or sign first; it is saved as you type it.")
+        )
         allow(self.ui.openPairsButton, self.bar.busy or name)
         allow(self.ui.reviewerEdit, _("Close the review to change the name.") if self.review else "")
         none = "" if self.review else _("Open a folder of pairs first.")
@@ -86,6 +89,7 @@ class ReviewPanel:
     def undo(self) -> None:
         """Take the last decision back and show its pair."""
         if self.review is not None:
+            self._note = ""
             review = self.review
             before = review.pair
             if not self._do(review.undo):
@@ -98,7 +102,7 @@ class ReviewPanel:
     def close(self) -> None:
         """End the review; every decision is in the ledger already."""
         self._save_comment()
-        self.review, self._shown = None, None
+        self.review, self._shown, self._note = None, None, ""
         self._views.close()
         self._scene.clear()
         self.refresh()
@@ -148,6 +152,7 @@ class ReviewPanel:
             return False
 
     def _go(self, step: int) -> None:
+        self._note = ""
         self._save_comment()
         if self.review is None:
             return
@@ -156,7 +161,9 @@ class ReviewPanel:
             self.refresh()
             return
         self.refresh()
-        self._say(_("This is the last pair of this filter.") if step > 0 else _("This is the first pair of this filter."))
+        self._say(
+            _("This is the last pair of this filter.") if step > 0 else _("This is the first pair of this filter.")
+        )
 
     def _show_pair(self) -> None:
         if self.review is None:
@@ -178,21 +185,24 @@ class ReviewPanel:
             ui.pairCount.text, ui.pairName.text, ui.reviewSummary.text = "", "", ""
             with silent(ui.commentEdit):
                 ui.commentEdit.text = ""
-            self._say(_("Open a folder of synthetic pairs; the review goes on where you left it."))
+            ui.pairMessage.text = _("Open a folder of synthetic pairs; the review goes on where you left it.")
             return
         ui.pairCount.text = _("{number} of {count}").format(number=review.number, count=len(review.pairs))
         ui.pairName.text = review.pair.folder.name
         said = {"review": _("Its own check asks to look closely"), "reject": _("Its own check rejects it")}
         reasons = [said[review.pair.verdict], *review.pair.reasons] if review.pair.verdict in said else []
         source = [] if self._shown is None or self._shown.source else [_("its source was not found beside the folder")]
-        self._say("; ".join([_decision_name(review.opinion.decision), *reasons, *source]) + ".")
+        state = "; ".join([_decision_name(review.opinion.decision), *reasons, *source]) + "."
+        ui.pairMessage.text = "\n".join(filter(None, [state, self._note]))
         with silent(ui.commentEdit):
             ui.commentEdit.text = review.opinion.comment
         counts = review.counts
         ui.reviewSummary.text = ", ".join(f"{_decision_name(each)}: {counts[each]}" for each in Decision)
 
     def _say(self, text: str) -> None:
-        self.ui.pairMessage.text = text
+        """Show a line about the last key, until the next one."""
+        self._note = text
+        self._show_state()
 
     def _save_comment(self) -> None:
         if self.review is not None:
@@ -202,6 +212,7 @@ class ReviewPanel:
     def _filter(self, index: int) -> None:
         if self.review is None:
             return
+        self._note = ""
         self._save_comment()
         before, is_any = self.review.pair, self.review.show(list(PairFilter)[index])
         if self.review.pair is not before:
@@ -242,7 +253,9 @@ class ReviewPanel:
         with self.bar.watched(_("Export accepted pairs")) as progress:
             out = self.review.export(Path(chosen), progress)
             count = len(self.review.accepted())
-            self._say(_("{count} pairs are in '{name}'.").format(count=count, name=out.name) + f" {NOTE.splitlines()[3]}")
+            self._say(
+                _("{count} pairs are in '{name}'.").format(count=count, name=out.name) + f" {NOTE.splitlines()[3]}"
+            )
 
 
 def _decision_name(decision: Decision) -> str:

@@ -28,7 +28,9 @@ def add_pairs(root, count, source_id="study-1", phases=(Phase.AP, Phase.PVP)):
     z, y, x = np.ogrid[tuple(slice(size) for size in GRID.shape)]
     for number in range(1, count + 1):
         ball = (z - CENTER[0]) ** 2 + (y - CENTER[1]) ** 2 + (x - CENTER[2]) ** 2 <= (1 + number % 4) ** 2
-        changed = {phase: Volume(np.where(ball, 60 + number, each).astype(np.int16), GRID) for phase, each in values.items()}
+        changed = {
+            phase: Volume(np.where(ball, 60 + number, each).astype(np.int16), GRID) for phase, each in values.items()
+        }
         mask = Mask(Volume(ball.astype(np.uint8), GRID), MaskSource.SYNTHETIC)
         made = HistoryEntry("synthesize", "0.1.0", {"source_study": source_id}, number, inputs)
         qa = StageQA(Verdict.REVIEW if number == 2 else Verdict.PASS, 1.0, ("a seam is seen",) if number == 2 else ())

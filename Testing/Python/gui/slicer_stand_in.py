@@ -108,7 +108,8 @@ class QMRMLPlotWidget(QtWidgets.QWidget):
         box = self.rect.adjusted(40, 22, -8, -20)
         painter.setPen(self.palette.color(QtGui.QPalette.Text))
         painter.drawRect(box)
-        painter.drawText(2, box.top() + 8, f"{high:.0f} HU")
+        title = self.view_node.GetPlotChartNode().GetYAxisTitle() if lines else ""
+        painter.drawText(2, box.top() + 8, f"{high:.0f} {title}")
         painter.drawText(2, box.bottom(), f"{low:.0f}")
         for number, (name, line) in enumerate(lines.items()):
             step = box.width() / len(line)
@@ -132,6 +133,8 @@ class QMRMLPlotWidget(QtWidgets.QWidget):
         if not chart:
             return []
         series = chart.GetNthPlotSeriesNode(0)
+        if series is None or not series.GetLabelColumnName():
+            return []
         column = series.GetTableNode().GetTable().GetColumnByName(series.GetLabelColumnName())
         return [column.GetValue(row) for row in range(column.GetNumberOfTuples())]
 

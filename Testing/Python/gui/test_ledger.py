@@ -99,7 +99,7 @@ def test_of_one_reviewer_at_two_computers_the_later_decision_counts(tmp_path):
 
 def test_what_is_no_ledger_is_refused_in_words(file):
     file.write_text("a,b\n1,2\n", encoding="utf-8")
-    with pytest.raises(InputError, match="Line 1 of 'review.jsonl' is no decision"):
+    with pytest.raises(InputError, match="is no decision"):
         Ledger(file)
 
 
