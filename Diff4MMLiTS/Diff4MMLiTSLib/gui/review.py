@@ -13,6 +13,9 @@ from .ledger import LEDGER_FILE, Decision, Ledger, Opinion
 from .pairs import Pair, export_pairs, pairs_in
 from .texts import _
 
+REVIEWER = "Reviewer"
+"""Setting: the name that the reviewer chose."""
+
 
 class PairFilter(Enum):
     """Which pairs are gone through."""

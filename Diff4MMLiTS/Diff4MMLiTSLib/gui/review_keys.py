@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import qt
 
@@ -33,9 +34,7 @@ class ReviewKeys:
     def __init__(self, ui: Ui, actions: Mapping[str, Callable[[], object]]) -> None:
         self._ui = ui
         self._enabled = False
-        self._shortcuts = [
-            _shortcut(KEYS[name], ui.reviewTab, lambda do=do: self._do(do)) for name, do in actions.items()
-        ]
+        self._shortcuts = [_shortcut(KEYS[name], ui.reviewTab, partial(self._do, do)) for name, do in actions.items()]
         for shortcut in self._shortcuts:  # the focus is in a slice view, most of the time
             shortcut.setContext(qt.Qt.ApplicationShortcut)
         self._leave = [_shortcut(key, ui.commentEdit, ui.tabs.setFocus) for key in LEAVE_KEYS]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import qt
@@ -13,7 +14,7 @@ from .job_bar import JobBar
 from .ledger import LEDGER_FILE, Decision
 from .pairs import NOTE, find_source
 from .parameters import Parameters
-from .review import PairFilter, Review
+from .review import REVIEWER, PairFilter, Review
 from .review_keys import KEYS, ReviewKeys
 from .review_scene import ReviewScene, ShownPair, show_outline
 from .review_views import ReviewViews
@@ -22,8 +23,8 @@ from .task import JobError
 from .texts import _
 from .widgets import Ui, allow, fill_choice, on_click, silent, waiting
 
-REVIEWER, REVIEW_FOLDER = "Reviewer", "ReviewFolder"
-"""Settings."""
+REVIEW_FOLDER = "ReviewFolder"
+"""Setting: the folder that was reviewed last."""
 
 
 class ReviewPanel:
@@ -112,7 +113,7 @@ class ReviewPanel:
         on_click(ui.openPairsButton, self._ask_for_folder)
         on_click(ui.closeReviewButton, self.close)
         for button, decision in self._decision_buttons():
-            on_click(button, lambda chosen=decision: self.decide(chosen))
+            on_click(button, partial(self.decide, decision))
         on_click(ui.nextPairButton, lambda: self._go(1))
         on_click(ui.previousPairButton, lambda: self._go(-1))
         on_click(ui.undoDecisionButton, self.undo)

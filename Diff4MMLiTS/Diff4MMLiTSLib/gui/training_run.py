@@ -164,7 +164,7 @@ class TrainingRun:
         return tuple(sorted(card.parent for card in found))
 
     def _launch(self, command: Sequence[str], python: str, stream: IO[bytes]) -> None:
-        creation = subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
+        creation = subprocess.CREATE_NO_WINDOW if sys.platform == "win32" else 0
         try:
             child = subprocess.Popen(
                 list(command),
