@@ -21,6 +21,11 @@ def plain_volumes() -> list[Volume]:
     return [volume for volume in _visible_volumes() if volume.GetID() not in made]
 
 
+def roled_volumes() -> list[Volume]:
+    """Return every volume that has a phase, acquired or aligned."""
+    return [volume for volume in _visible_volumes() if role_of(volume) is not None]
+
+
 def partners(phases: Mapping[Phase | None, Volume]) -> dict[Phase, Volume]:
     """Return the aligned volume of each phase, of those that have one beside the acquired volume."""
     chosen = {volume.GetID() for volume in phases.values()}

@@ -13,7 +13,7 @@ from ..core.phase_evidence import PhaseEvidence
 from ..core.phases import Phase
 from ..core.study import Verdict
 from . import logic, roles, views
-from .aligned import partners, plain_volumes
+from .aligned import partners, plain_volumes, roled_volumes
 from .compare_panel import ComparePanel
 from .folder_panel import FolderPanel
 from .job_bar import JobBar
@@ -201,6 +201,10 @@ class StudyPanel:
         self.ui.phaseMessage.visible = bool(text)
 
     def _loaded(self, study: SceneStudy) -> None:
+        """Take a study that was just loaded; the volumes of the one before stay in the scene without a phase."""
+        for volume in roled_volumes():
+            if volume not in study.phases.values():
+                roles.set_role(volume, None)
         self.registration = None
         views.show_volume(study.reference)
         self._on_change()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import sys
 import types
-from pathlib import Path
 from xml.etree import ElementTree
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -249,16 +248,11 @@ def install():
 
 
 def settle(application, seconds=0.0):
-    """Let timers and events run for a while."""
+    """Let timers and events run for a while; on a slow machine at least often enough for a short timer to fire."""
     deadline = QtCore.QDeadlineTimer(int(seconds * 1000))
-    application.processEvents()
-    while not deadline.hasExpired():
+    rounds = 0
+    while rounds < 4 or not deadline.hasExpired():
         application.processEvents(QtCore.QEventLoop.AllEvents, 20)
-        QtCore.QThread.msleep(5)
-
-
-def screenshot(widget, path: Path, width: int, height: int):
-    """Save a picture of a widget."""
-    widget.resize(width, height)
-    settle(QtWidgets.QApplication.instance(), 0.05)
-    assert widget.grab().save(str(path))
+        QtCore.QThread.msleep(15)
+        rounds += 1
+    application.processEvents()

@@ -111,6 +111,20 @@ def test_a_folder_of_images_and_a_study_folder_are_opened(module, monkeypatch, t
         module.settle()
 
 
+def test_of_several_studies_one_is_chosen_and_replaces_the_other(module, monkeypatch, tmp_path):
+    phases = {"PVP": add_phases("portal venous")}
+    for name in ("anna", "bert"):
+        write_study(SceneStudy(name, phases), tmp_path / name)
+    slicer.mrmlScene.Clear(0)
+    module.settle()
+    monkeypatch.setattr(qt_stand_in.FileDialog, "answer", str(tmp_path))
+    module.click("openFolderButton")
+    assert module.phases() == {"anna PVP": "PVP – portal venous"}
+    module.choose("folderStudySelector", "bert")
+    assert module.phases() == {"anna PVP": "Not used", "bert PVP": "PVP – portal venous"}
+    assert module.gui.study.study().reference.GetName() == "bert PVP"
+
+
 def test_a_folder_without_images_fails_in_words(module, monkeypatch, tmp_path):
     (tmp_path / "empty").mkdir()
     monkeypatch.setattr(qt_stand_in.FileDialog, "answer", str(tmp_path / "empty"))
