@@ -21,7 +21,7 @@ from ..core.errors import InputError
 from ..core.files import explained
 from .engine import engine_command, engine_environment, engine_python
 from .models import CARD_FILE
-from .process import child_environment
+from .process import NO_WINDOW, child_environment
 from .protocol import Event, error_of, parse_event, progress_of
 from .task import JobError, JobProgress
 
@@ -164,7 +164,6 @@ class TrainingRun:
         return tuple(sorted(card.parent for card in found))
 
     def _launch(self, command: Sequence[str], python: str, stream: IO[bytes]) -> None:
-        creation = subprocess.CREATE_NO_WINDOW if sys.platform == "win32" else 0
         try:
             child = subprocess.Popen(
                 list(command),
@@ -173,7 +172,7 @@ class TrainingRun:
                 stderr=subprocess.STDOUT,
                 env=child_environment(engine_environment(python)),
                 start_new_session=True,
-                creationflags=creation,
+                creationflags=NO_WINDOW,
             )
         except OSError as error:
             raise InputError(

@@ -113,7 +113,7 @@ class QMRMLPlotWidget(QtWidgets.QWidget):
         painter.drawText(2, box.bottom(), f"{low:.0f}")
         for number, (name, line) in enumerate(lines.items()):
             step = box.width() / len(line)
-            painter.setPen(QtGui.QPen(QtGui.QColor(("#dd8265", "#338ce6")[number % 2]), 2))
+            painter.setPen(QtGui.QPen(QtGui.QColor(("#dd8265", "#338ce6", "#59b359")[number % 3]), 2))
             painter.drawText(box.left() + 130 * number, 15, name)
             points = [
                 QtCore.QPointF(
