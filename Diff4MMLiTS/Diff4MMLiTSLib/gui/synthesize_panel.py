@@ -23,6 +23,7 @@ from .settings import read_setting, write_setting
 from .study_panel import StudyPanel
 from .synthesis import PAIRS_FOLDER, SynthesisWish, check_study, made_pairs, synthesis_job, tumor_choices
 from .texts import _
+from .timer import later
 from .widgets import Ui, allow, fill_choice, fill_table, on_click, prepare_table, silent
 
 LOOK_MS = 1000
@@ -47,6 +48,7 @@ class SynthesizePanel:
         self._parameters: Parameters | None = None
         self._models: tuple[InstalledModel, ...] = ()
         self._made_by = ("", Path())
+        self._soon = later(0, self.refresh)  # once the parameter node has taken the choice
         self._look = qt.QTimer()
         self._look.setInterval(LOOK_MS)
         self._look.timeout.connect(self.show_made)
@@ -63,7 +65,7 @@ class SynthesizePanel:
         """Take the parameter node of the scene, or none while the scene is closed."""
         self._parameters = parameters
         if parameters is None:
-            self._look.stop()
+            self.close()
 
     def offer_models(self) -> None:
         """Read again which models this computer has."""
@@ -109,6 +111,7 @@ class SynthesizePanel:
 
     def close(self) -> None:
         """End what runs for this panel."""
+        self._soon.stop()
         self._look.stop()
 
     def _connect(self, on_review: Callable[[Path], None]) -> None:
@@ -125,7 +128,7 @@ class SynthesizePanel:
             ui.smallestBox.valueChanged,
             ui.largestBox.valueChanged,
         ):
-            signal.connect(lambda _value: self.refresh())
+            signal.connect(lambda _value: self._soon.start())
 
     def _obstacle(self) -> str:
         """Return why no pair can be made now; empty when it can."""
