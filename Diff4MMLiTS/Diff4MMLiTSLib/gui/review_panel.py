@@ -190,7 +190,7 @@ class ReviewPanel:
             return
         ui.pairCount.text = _("{number} of {count}").format(number=review.number, count=len(review.pairs))
         ui.pairName.text = review.pair.folder.name
-        said = {"review": _("Its own check asks to look closely"), "reject": _("Its own check rejects it")}
+        said = {"review": _("its own check asks to look closely"), "reject": _("its own check rejects it")}
         reasons = [said[review.pair.verdict], *review.pair.reasons] if review.pair.verdict in said else []
         source = [] if self._shown is None or self._shown.source else [_("its source was not found beside the folder")]
         state = "; ".join([_decision_name(review.opinion.decision), *reasons, *source]) + "."

@@ -11,6 +11,7 @@ from typing import Any
 
 import slicer
 
+from ..core.errors import InputError
 from ..core.intensity import Window
 from ..core.phases import Phase, in_order
 from ..core.study import SYNTHETIC_MARK
@@ -81,7 +82,9 @@ class ReviewScene:
         _hide(node)
         node.SetAttribute(SYNTHETIC_ATTRIBUTE, SYNTHETIC_MARK)
         self._pair.append(node)
-        entry = read_record(folder / STUDY_FILE, newest=FORMAT)["tumor"]
+        entry = read_record(folder / STUDY_FILE, newest=FORMAT).get("tumor")
+        if not isinstance(entry, dict):
+            raise InputError(f"'{folder.name}' has no tumor mask", expected="a synthetic pair")
         values, index_to_world = read_values(folder / str(entry["file"]))
         set_tumors(node, values > 0, world_to_node(node) @ index_to_world, source=str(entry["source"]))
         display = node.GetDisplayNode()

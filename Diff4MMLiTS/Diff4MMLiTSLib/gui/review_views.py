@@ -69,6 +69,7 @@ class ReviewViews:
         if not node.IsLayoutDescription(number):
             node.AddLayoutDescription(number, layout_of(phases))
         manager.setLayout(number)
+        slicer.app.processEvents()  # the views get their size, to which the images are fitted
         self._phases = phases
         for renderer, actor in self._marks:
             renderer.RemoveActor2D(actor)

@@ -11,7 +11,7 @@ import qt
 from ..core.errors import Diff4MMLiTSError, InputError
 from .engine import engine_python
 from .job_bar import JobBar
-from .models import import_model, list_models, model_hash
+from .models import CARD_FILE, import_model, list_models, model_hash
 from .parameters import Parameters
 from .rehearsal import Rehearsal
 from .settings import read_setting, write_setting
@@ -23,7 +23,7 @@ from .widgets import Ui, allow, on_click, silent
 
 LOOK_MS = 2000
 """Between two looks at the files of a training; it writes every ten steps."""
-RECIPE, COHORT, RUN = "TrainRecipe", "TrainCohort", "TrainRun"
+RECIPE, COHORT, RUN, TAKEN = "TrainRecipe", "TrainCohort", "TrainRun", "TrainTakenModels"
 """Settings: the training is found again when Slicer is opened the next time."""
 
 
@@ -159,10 +159,14 @@ class TrainPanel:
         self._show_text(summary)
 
     def _take_models(self) -> None:
-        """Add the finished models to this computer's, unless they are there already."""
+        """Add the finished models to this computer's, unless they are there already; large ones are read once only."""
+        cards = [folder / CARD_FILE for folder in (self._run.models() if self._run is not None else ())]
+        taken = ";".join(f"{card}:{card.stat().st_mtime_ns}" for card in cards)
+        if taken == read_setting(TAKEN):
+            return
+        write_setting(TAKEN, taken)
         known = {model_hash(model.folder) for model in list_models()}
-        folders = self._run.models() if self._run is not None else ()
-        new = [folder for folder in folders if model_hash(folder) not in known]
+        new = [card.parent for card in cards if model_hash(card.parent) not in known]
         try:
             for folder in new:
                 import_model(folder)

@@ -87,7 +87,9 @@ class TrainingRun:
             return RunState.RUNNING
         if not self.log_file.is_file() and self.models():
             return RunState.FINISHED
-        return RunState.STOPPED if self._metrics_files() or self._has_checkpoint() else RunState.EMPTY
+        if self._metrics_files() or self._has_checkpoint():
+            return RunState.STOPPED
+        return RunState.FAILED if self.log_file.is_file() else RunState.EMPTY
 
     @property
     def progress(self) -> JobProgress:
@@ -99,7 +101,11 @@ class TrainingRun:
     def error(self) -> JobError | None:
         """What went wrong, when the state is ``FAILED``."""
         last = self._last_event()
-        return error_of(last) if last is not None and last.kind == "error" else None
+        if last is not None and last.kind == "error":
+            return error_of(last)
+        if last is not None or self.state is not RunState.FAILED:
+            return None
+        return JobError("unexpected", "The training ended before its first step.", "Look at the log below.")
 
     def start(self, recipe: Path, *, resume: bool = False, cohort: Path | None = None, device: str = "auto") -> None:
         """Start the trainer; it goes on when this program ends.

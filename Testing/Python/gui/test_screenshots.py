@@ -64,6 +64,9 @@ def test_the_segment_tab_shows_tumors_table_and_curve(module, folder):
 
 def test_the_synthesize_tab_shows_what_will_be_made_and_what_is_there(module, folder, tmp_path):
     add_pairs(tmp_path / "S01", 3, source_id="S01")
+    module_factory.add_model(models_folder(), "phantom-synthesizer", kind="synthesizer")
+    module.gui.synthesize.offer_models()
+    module.choose("tumorStateSelector", "None: this study is free of tumor")
     module.ui.tabs.setCurrentWidget(module.ui.synthesizeTab)
     module.ui.studyNameEdit.text = "S01"
     module.ui.pairsFolderEdit.currentPath = "/data/S01"
@@ -82,15 +85,17 @@ def test_the_review_tab_shows_where_the_reviewer_is(module, folder, tmp_path):
     assert module.ui.pairCount.text == "2 of 4"
 
 
-def test_the_train_tab_shows_the_curve_of_a_run(module, folder, tmp_path):
+def test_the_train_tab_shows_the_curve_of_a_run(module, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.toml").touch()
     lines = [{"step": 10 * n, "segmenter/loss": 1.2 / n**0.4, "validation/score": 0.8 - 0.6 / n} for n in range(1, 60)]
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     said = {"event": "progress", "stage": "train", "fraction": 0.59, "message": "step 590/1000, loss 0.236"}
     (tmp_path / "run.log").write_text('{"event": "started"}\n' + json.dumps(said) + "\n")
     module.ui.tabs.setCurrentWidget(module.ui.trainTab)
-    module.ui.recipeEdit.currentPath = str(tmp_path / "recipe.toml")
-    module.ui.runFolderEdit.currentPath = str(tmp_path / "run")
+    module.ui.recipeEdit.currentPath = "recipe.toml"
+    module.ui.runFolderEdit.currentPath = "run"
     module.settle()
     assert module.picture(folder, "train.png", (470, 940)) > 0.05
     assert module.ui.trainingPlotFrame.visible

@@ -20,9 +20,7 @@ NONE, ANNOTATED = "None: this study is free of tumor", "All are annotated: remov
 
 @pytest.fixture
 def module(scene, monkeypatch, tmp_path):
-    folder = module_factory.add_model(tmp_path / "models", "tiny synthesizer")
-    card = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-    (folder / "model.json").write_text(json.dumps({**card, "kind": "synthesizer"}), encoding="utf-8")
+    module_factory.add_model(tmp_path / "models", "tiny synthesizer", kind="synthesizer")
     monkeypatch.setenv("DIFF4MMLITS_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path)))
     driver = module_factory.open_module(monkeypatch, tmp_path)

@@ -75,8 +75,10 @@ def test_a_failure_is_told_until_the_next_start(run):
     assert run.state is RunState.FAILED
     assert (run.error.message, run.error.hint) == ("No cohort", "Name one")
     with run.log_file.open("a") as stream:
-        stream.write('{"event": "started"}\n')
-    assert run.state is RunState.EMPTY
+        stream.write('{"event": "started"}\nSegmentation fault\n')
+    assert run.state is RunState.FAILED
+    assert "before its first step" in run.error.message
+    assert "Segmentation fault" in run.log_tail()
 
 
 def test_a_training_that_a_shell_started_is_watched_too(run):
