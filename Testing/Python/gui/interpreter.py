@@ -102,7 +102,12 @@ def synthesize(source, out, *options):
     for number in range(1, count + 1):
         name = f"{record['study_id']}_synthetic-{number:04d}"
         shutil.copytree(source, out / ("." + name))
-        shutil.copyfile(source / "liver.nrrd", out / ("." + name) / "tumor.nrrd")
+        liver = sitk.ReadImage(str(source / "liver.nrrd"))
+        mask = sitk.GetArrayFromImage(liver)
+        mask.flat[np.flatnonzero(mask)[:number]] = 0  # no pair is like another
+        drawn = sitk.GetImageFromArray(mask)
+        drawn.CopyInformation(liver)
+        sitk.WriteImage(drawn, str(out / ("." + name) / "tumor.nrrd"))
         tumor = {"file": "tumor.nrrd", "source": "synthetic"}
         made = {**record, "study_id": name, "synthetic": True, "tumor": tumor, "options": list(options)}
         (out / ("." + name) / "study.json").write_text(json.dumps(made))

@@ -10,7 +10,9 @@ import slicer
 from abdomen_scene import add_phases, liver_with_tumors
 from scene_factory import add_liver
 
+from Diff4MMLiTSLib.core.phases import Phase
 from Diff4MMLiTSLib.gui import logic
+from Diff4MMLiTSLib.gui.roles import set_role
 from Diff4MMLiTSLib.gui.training_run import RunState
 from gui.fake_engine import until
 from gui.pair_factory import add_pairs
@@ -25,6 +27,8 @@ def test_the_example_makes_reviews_and_trains(scene, tmp_path, monkeypatch):
     monkeypatch.setattr(slicer.util, "getModuleLogic", lambda _name: logic, raising=False)
     (tmp_path / "recipe.toml").touch()
     add_liver(add_phases("arterial", "portal venous"), liver_with_tumors(100, 100) > 60)
+    for name, phase in (("arterial", Phase.AP), ("portal venous", Phase.PVP)):
+        set_role(slicer.util.getNode(name), phase)
     names = {"slicer": slicer}
     exec(example, names)
     assert names["pairs"] == tmp_path / "S01" / "pairs"
