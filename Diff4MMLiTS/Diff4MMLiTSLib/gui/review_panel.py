@@ -12,7 +12,7 @@ from ..core.errors import Diff4MMLiTSError
 from .agreement import in_words
 from .job_bar import JobBar
 from .ledger import LEDGER_FILE, Decision
-from .pairs import NOTE, find_source
+from .pairs import NOT_ANONYMOUS, find_source
 from .parameters import Parameters
 from .review import REVIEWER, PairFilter, Review
 from .review_keys import KEYS, ReviewKeys
@@ -254,9 +254,7 @@ class ReviewPanel:
         with self.bar.watched(_("Export accepted pairs")) as progress:
             out = self.review.export(Path(chosen), progress)
             count = len(self.review.accepted())
-            self._say(
-                _("{count} pairs are in '{name}'.").format(count=count, name=out.name) + f" {NOTE.splitlines()[3]}"
-            )
+            self._say(_("{count} pairs are in '{name}'.").format(count=count, name=out.name) + f" {NOT_ANONYMOUS}")
 
 
 def _decision_name(decision: Decision) -> str:

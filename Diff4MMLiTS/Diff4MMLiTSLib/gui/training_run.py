@@ -81,8 +81,8 @@ class TrainingRun:
             return RunState.RUNNING
         if last is not None and last.kind == "result":
             return RunState.FINISHED
-        if last is not None and last.kind == "error" and error_of(last).code != "canceled":
-            return RunState.FAILED
+        if last is not None and last.kind == "error":
+            return RunState.STOPPED if error_of(last).code == "canceled" else RunState.FAILED
         if not self.log_file.is_file() and self._is_fresh():
             return RunState.RUNNING
         if not self.log_file.is_file() and self.models():
