@@ -115,7 +115,8 @@ def test_every_scene_widget_of_the_ui_gets_the_scene_and_every_control_has_a_too
 
 def test_every_shortcut_of_the_panel_is_used_once_per_page():
     tree = ElementTree.parse(MODULE / "Resources" / "UI" / "Diff4MMLiTS.ui").getroot()
-    pages = {page: tree.find(f".//widget[@name='{page}']") for page in ("segmentTab", "setupTab")}
+    names = ("segmentTab", "synthesizeTab", "reviewTab", "trainTab", "setupTab")
+    pages = {page: tree.find(f".//widget[@name='{page}']") for page in names}
     inside = {id(node) for page in pages.values() for node in page.iter("property")}
     shared = shortcuts(node for node in tree.iter("property") if id(node) not in inside)
     for page in pages.values():

@@ -1,10 +1,14 @@
 """The panel in a running Slicer, with nothing installed: what a user sees before the first job."""
 
+import json
+import tempfile
 import time
 import unittest
+from pathlib import Path
 
 import numpy as np
 import qt
+import SimpleITK as sitk
 import slicer
 
 PHASE_COLUMN, VOLUME_COLUMN = 0, 1
@@ -22,6 +26,27 @@ def add_volume(name):
     """Add a small volume to the scene."""
     values = np.random.default_rng(0).normal(50, 10, (12, 20, 20)).astype(np.int16)
     return slicer.util.addVolumeFromArray(values, name=name)
+
+
+def write_pairs(cohort, count):
+    """Write small synthetic studies of one phase, which differ in one voxel."""
+    for number in range(count):
+        folder = cohort / f"study_synthetic-{number:04d}"
+        folder.mkdir(parents=True)
+        values = np.full((8, 20, 20), 100, np.int16)
+        values[0, 0, 0] = number
+        mask = np.zeros(values.shape, np.uint8)
+        mask[3:5, 8:12, 8:12] = 1
+        for name, array in (("PVP", values), ("tumor", mask)):
+            sitk.WriteImage(sitk.GetImageFromArray(array), str(folder / f"{name}.nrrd"))
+        record = {
+            "format": 1,
+            "study_id": folder.name,
+            "synthetic": True,
+            "phases": {"PVP": {"file": "PVP.nrrd"}},
+            "tumor": {"file": "tumor.nrrd", "source": "synthetic"},
+        }
+        (folder / "study.json").write_text(json.dumps(record), encoding="utf-8")
 
 
 class Diff4MMLiTSPanelTest(unittest.TestCase):
@@ -84,6 +109,46 @@ class Diff4MMLiTSPanelTest(unittest.TestCase):
         slicer.util.selectModule("Diff4MMLiTS")
         settle()
         self.assertIsNot(slicer.util.getModuleWidget("Diff4MMLiTS"), self.widget)
+
+    def test_pairs_are_reviewed_in_linked_and_marked_views(self):
+        """A decision is in the ledger at once, the views are marked, and closing gives layout and scene back."""
+        ui, review = self.ui, self.widget.gui.review
+        before = slicer.app.layoutManager().layout
+        with tempfile.TemporaryDirectory() as folder:
+            write_pairs(Path(folder), 3)
+            ui.tabs.setCurrentWidget(ui.reviewTab)
+            ui.reviewerEdit.text = "R1"
+            review.open(Path(folder))
+            settle()
+            self.assertEqual(ui.pairCount.text, "1 of 3")
+            view = slicer.app.layoutManager().sliceWidget("Review-synthetic-PVP").sliceView()
+            props = view.renderWindow().GetRenderers().GetFirstRenderer().GetViewProps()
+            texts = [props.GetItemAsObject(i) for i in range(props.GetNumberOfItems())]
+            self.assertIn("SYNTHETIC PVP", [text.GetInput() for text in texts if hasattr(text, "GetInput")])
+            ui.acceptButton.click()
+            settle()
+            self.assertEqual(ui.pairCount.text, "2 of 3")
+            self.assertIn('"accepted"', (Path(folder) / "review.jsonl").read_text(encoding="utf-8"))
+            review.close()
+            settle()
+            self.assertEqual(slicer.app.layoutManager().layout, before)
+            self.assertEqual(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"), [])
+
+    def test_the_new_tabs_say_why_nothing_can_be_done_yet(self):
+        """Every disabled button of Synthesize, Review and Train has a reason."""
+        self.ui.reviewerEdit.text = ""
+        self.ui.runFolderEdit.currentPath = ""
+        settle()
+        for name in (
+            "synthesizeButton",
+            "openPairsButton",
+            "acceptButton",
+            "startTrainingButton",
+            "stopTrainingButton",
+        ):
+            button = getattr(self.ui, name)
+            self.assertFalse(button.enabled, name)
+            self.assertTrue(button.toolTip, name)
 
     def test_the_setup_tab_lists_what_is_missing(self):
         """Without anything installed the panel says so and starts nothing."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import slicer
-import vtk
 
 from ..core.phases import Phase, in_order
+from .plot_nodes import add_numbers, add_strings, hidden_node
 from .texts import _
 from .widgets import Ui
 
@@ -43,9 +43,9 @@ class EnhancementPlot:
             return
         table, chart, view = self._made_nodes()
         table.RemoveAllColumns()
-        _add_strings(table, PHASE_COLUMN, [str(phase) for phase in phases])
+        add_strings(table, PHASE_COLUMN, [str(phase) for phase in phases])
         for column, curve in (("Liver", liver), ("Lesion", lesion)):
-            _add_numbers(table, column, [curve[phase] for phase in phases])
+            add_numbers(table, column, [curve[phase] for phase in phases])
         chart.GetNthPlotSeriesNode(1).SetName(name)
         chart.SetTitle(_("Enhancement of {lesion}").format(lesion=name))
         chart.Modified()
@@ -63,7 +63,7 @@ class EnhancementPlot:
     def _made_nodes(self) -> tuple[slicer.vtkMRMLNode, ...]:
         if not self._nodes:
             table, chart, view = (
-                _hidden_node(kind) for kind in ("vtkMRMLTableNode", "vtkMRMLPlotChartNode", "vtkMRMLPlotViewNode")
+                hidden_node(kind) for kind in ("vtkMRMLTableNode", "vtkMRMLPlotChartNode", "vtkMRMLPlotViewNode")
             )
             series = [_series(table, column) for column in LINE_COLORS]
             for node in series:
@@ -83,19 +83,8 @@ class EnhancementPlot:
         self._widget.setMRMLPlotViewNode(view)
 
 
-def _hidden_node(kind: str) -> slicer.vtkMRMLNode:
-    node = slicer.mrmlScene.CreateNodeByClass(kind)
-    node.UnRegister(None)
-    node.SetHideFromEditors(True)
-    node.SaveWithSceneOff()
-    if kind == "vtkMRMLPlotViewNode":
-        node.SetLayoutName("Diff4MMLiTS")
-        node.SetSingletonTag("Diff4MMLiTS")
-    return slicer.mrmlScene.AddNode(node)
-
-
 def _series(table: slicer.vtkMRMLTableNode, column: str) -> slicer.vtkMRMLPlotSeriesNode:
-    series = _hidden_node("vtkMRMLPlotSeriesNode")
+    series = hidden_node("vtkMRMLPlotSeriesNode")
     series.SetName(_("Liver") if column == "Liver" else column)
     series.SetAndObserveTableNodeID(table.GetID())
     series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeLine)
@@ -103,19 +92,3 @@ def _series(table: slicer.vtkMRMLTableNode, column: str) -> slicer.vtkMRMLPlotSe
     series.SetLabelColumnName(PHASE_COLUMN)
     series.SetColor(*LINE_COLORS[column])
     return series
-
-
-def _add_strings(table: slicer.vtkMRMLTableNode, name: str, values: list[str]) -> None:
-    column = vtk.vtkStringArray()
-    column.SetName(name)
-    for value in values:
-        column.InsertNextValue(value)
-    table.AddColumn(column)
-
-
-def _add_numbers(table: slicer.vtkMRMLTableNode, name: str, values: list[float]) -> None:
-    column = vtk.vtkDoubleArray()
-    column.SetName(name)
-    for value in values:
-        column.InsertNextValue(value)
-    table.AddColumn(column)

@@ -14,7 +14,9 @@ from typing import Any
 import slicer
 
 from ..core.phases import Phase
+from .chain import Chain
 from .job import Job, JobState, Worker, engine_python
+from .review import REVIEWER, Review
 from .roles import check_roles, role_of
 from .scene import (
     ALIGNED_ROLE,
@@ -26,6 +28,9 @@ from .scene import (
     write_study,
 )
 from .segments import liver_id
+from .settings import read_setting
+from .synthesis import SynthesisWish, synthesis_job
+from .training_run import TrainingRun
 
 STUDY_ID = "study"
 """Name of a study of the scene, unless the user gives another: what the scene calls it may be the patient's name."""
@@ -126,6 +131,61 @@ def segment_folder(cohort: Path, out: Path, *, model: Path, device: str = "auto"
 def warm_worker(model: Path, *, device: str = "auto") -> Worker:
     """Return a worker that answers clicks with this model; it starts with the first request."""
     return Worker(["serve", *_model(model, device)], python=engine_python())
+
+
+def synthesize(study: SceneStudy, wish: SynthesisWish, *, mask: Sequence[SegmentChoice] = ()) -> Chain:
+    """Put synthetic tumors into a study; the job's result is the folder of the pairs, for ``review``.
+
+    Args:
+        study: With a liver, aligned or of one phase, and ``is_tumor_free=True`` or all its tumors in ``tumor``:
+            ``dataclasses.replace(study_of_scene(), is_tumor_free=True)``.
+        wish: Model, folder, number of pairs and so on: ``SynthesisWish(model=…, out=…, pairs=10)``.
+        mask: Segments that are the shape of the new tumors; none to draw it.
+
+    Raises:
+        InputError: It is not known whether the study has tumors, or there are pairs of this name already.
+        SceneClosedError: A volume is no longer in the scene.
+    """
+    return synthesis_job(study, replace(wish, model=_full(wish.model), out=_full(wish.out)), mask)
+
+
+def review(folder: Path | str, *, reviewer: str = "") -> Review:
+    """Return the review of a folder of pairs: ``pair``, ``decide``, ``undo``, ``go``, ``agreements``, ``export``.
+
+    Args:
+        folder: The pairs.
+        reviewer: The name under which decisions are kept; the one in the Review tab when empty.
+
+    Raises:
+        InputError: There is no pair, or no name.
+    """
+    return Review(_full(Path(folder)), reviewer or read_setting(REVIEWER))
+
+
+def train(
+    recipe: Path | str,
+    *,
+    run: Path | str | None = None,
+    resume: bool = False,
+    cohort: Path | None = None,
+    device: str = "auto",
+) -> TrainingRun:
+    """Start a training that goes on when Slicer is closed: ``state``, ``progress``, ``curves()``, ``stop()``.
+
+    Args:
+        recipe: A TOML file.
+        run: Run folder; a folder of the recipe's name beside it when None.
+        resume: Go on from the newest checkpoint.
+        cohort: Studies to learn from, instead of those that the recipe names.
+        device: auto, cpu, or cuda:N.
+
+    Raises:
+        InputError: There is no recipe, or the training runs already.
+    """
+    source = _full(Path(recipe))
+    training = TrainingRun(_full(Path(run)) if run else source.with_suffix(""))
+    training.start(source, resume=resume, cohort=cohort, device=device)
+    return training
 
 
 def find_liver_segment() -> SegmentChoice | None:

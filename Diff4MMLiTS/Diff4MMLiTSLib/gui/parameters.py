@@ -39,6 +39,23 @@ class CompareMode(enum.Enum):
         return names[self]
 
 
+class TumorState(enum.Enum):
+    """What the user knows about the tumors of a study that gets synthetic ones."""
+
+    UNKNOWN = "unknown"
+    FREE = "free"
+    ANNOTATED = "annotated"
+
+    def label(self) -> str:
+        """Return the name that the user reads."""
+        names = {
+            TumorState.UNKNOWN: _("Not stated yet"),
+            TumorState.FREE: _("None: this study is free of tumor"),
+            TumorState.ANNOTATED: _("All are annotated: remove them first"),
+        }
+        return names[self]
+
+
 @parameterNodeWrapper
 class Parameters:
     """The choices of the module; the phases of the study are attributes of their volumes.
@@ -51,6 +68,9 @@ class Parameters:
     result: The segmentation that the tumor tools work on.
     compareMode: How two phases are shown together.
     compareOpacity: How strongly the second phase covers the reference phase.
+    tumorState: What the user knows about the tumors of the study that gets synthetic ones.
+    tumors: Segmentation with its annotated tumors.
+    paintedMask: Segmentation with the shape of the new tumors; none when it is drawn at random.
     """
 
     liver: vtkMRMLSegmentationNode
@@ -61,3 +81,6 @@ class Parameters:
     result: vtkMRMLSegmentationNode
     compareMode: CompareMode = CompareMode.OVERLAY  # noqa: N815 (Slicer's parameters are named so)
     compareOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5  # noqa: N815
+    tumorState: TumorState = TumorState.UNKNOWN  # noqa: N815
+    tumors: vtkMRMLSegmentationNode
+    paintedMask: vtkMRMLSegmentationNode  # noqa: N815

@@ -10,11 +10,14 @@ import slicer
 from .job_bar import JobBar
 from .parameters import Parameters
 from .process import kill_all
+from .review_panel import ReviewPanel
 from .segment_panel import SegmentPanel
 from .setup_panel import SetupPanel
 from .sources import SAMPLE_MODEL
 from .study_panel import StudyPanel
+from .synthesize_panel import SynthesizePanel
 from .timer import later
+from .train_panel import TrainPanel
 from .widgets import Ui, on_click
 
 REFRESH_MS = 50
@@ -38,10 +41,13 @@ class ModuleGui:
         self.bar = JobBar(self.ui, self.refresh)
         self.study = StudyPanel(self.ui, self.bar, on_change=self.refresh, liver_model=self._liver_model)
         self.segment = SegmentPanel(self.ui, self.bar, self.study)
+        self.review = ReviewPanel(self.ui, self.bar)
+        self.synthesize = SynthesizePanel(self.ui, self.bar, self.study, on_review=self._review)
+        self.train = TrainPanel(self.ui, self.bar, on_models=self._models_came)
         self.setup = SetupPanel(
             self.ui, self.bar, on_models=self._models_changed, on_devices=self.segment.offer_devices
         )
-        self.panels = (self.study, self.segment, self.setup)
+        self.panels = (self.study, self.segment, self.synthesize, self.review, self.train, self.setup)
         on_click(self.ui.sampleButton, self.try_sample)
         slicer.app.aboutToQuit.connect(kill_all)
 
@@ -104,6 +110,17 @@ class ModuleGui:
     def _liver_model(self) -> Path | None:
         return self.segment.model_folder()
 
+    def _review(self, pairs: Path) -> None:
+        self.ui.tabs.setCurrentWidget(self.ui.reviewTab)
+        if self.ui.reviewerEdit.text.strip():
+            self.review.open(pairs)
+
     def _models_changed(self) -> None:
         self.segment.offer_models()
+        self.synthesize.offer_models()
         self.refresh()
+
+    def _models_came(self) -> None:
+        """A training made models: the tabs and the table of models show them."""
+        self.setup.models.show()
+        self._models_changed()

@@ -86,6 +86,61 @@ def phantom(out, *_options):
     shutil.copytree(STUDY, Path(out) / "phantom-0007")
     say(event="result", path=out)
 
+def inpaint(source, out, *_options):
+    source = Path(source)
+    shutil.copytree(source, Path(out) / source.name)
+    record = json.loads((source / "study.json").read_text())
+    (Path(out) / source.name / "tumor.nrrd").unlink()
+    (Path(out) / source.name / "study.json").write_text(json.dumps({**record, "tumor": None}))
+    say(event="result", path=out)
+
+def synthesize(source, out, *options):
+    source, out = Path(source), Path(out)
+    record, _image = images(source)
+    assert record["tumor"] is None, "the study is not normal"
+    count = int(options[options.index("--pairs") + 1])
+    for number in range(1, count + 1):
+        name = f"{record['study_id']}_synthetic-{number:04d}"
+        shutil.copytree(source, out / ("." + name))
+        liver = sitk.ReadImage(str(source / "liver.nrrd"))
+        mask = sitk.GetArrayFromImage(liver)
+        mask.flat[np.flatnonzero(mask)[:number]] = 0  # no pair is like another
+        drawn = sitk.GetImageFromArray(mask)
+        drawn.CopyInformation(liver)
+        sitk.WriteImage(drawn, str(out / ("." + name) / "tumor.nrrd"))
+        tumor = {"file": "tumor.nrrd", "source": "synthetic"}
+        made = {**record, "study_id": name, "synthetic": True, "tumor": tumor, "options": list(options)}
+        (out / ("." + name) / "study.json").write_text(json.dumps(made))
+        (out / ("." + name)).rename(out / name)
+        say(event="progress", stage="synthesize", fraction=number / count, message=name)
+        time.sleep(SLOW_S)
+    say(event="result", path=str(out))
+
+def train(_recipe, *options):
+    run = Path(options[options.index("--out") + 1])
+    if "--dry-run" in options:
+        print("Training data: 4 studies; 4 real\nTime      about 8.2 min for the networks")
+        return
+    (run / "checkpoints").mkdir(parents=True, exist_ok=True)
+    kept = run / "checkpoints" / "last"
+    first = int(kept.read_text()) if "--resume" in options else 0
+    for step in range(first + 1, 41):
+        if (run / "stop").exists():
+            (run / "stop").unlink()
+            say(event="error", code="canceled", message=f"Stopped after step {step}", hint="")
+            sys.exit(5)
+        with (run / "metrics.jsonl").open("a") as stream:
+            numbers = {"step": step, "segmenter/loss": 1 / step, "validation/score": 1 - 1 / step}
+            stream.write(json.dumps(numbers) + "\n")
+        kept.write_text(str(step))
+        say(event="progress", stage="train", fraction=step / 40, message=f"step {step}/40, loss {1 / step:.3f}")
+        time.sleep(SLOW_S)
+    card = {"format": 1, "kind": "segmenter", "name": "my model", "phases": ["PVP"], "networks": {"segmenter": {}}}
+    (run / "model").mkdir()
+    (run / "model" / "segmenter.safetensors").write_bytes(b"weights")
+    (run / "model" / "model.json").write_text(json.dumps(card))
+    say(event="result", path=str(run / "model"))
+
 command, *options = [text for text in sys.argv[1:] if text not in ("-m", "Diff4MMLiTSLib")]
 if command in FAILURES:
     message, hint, code = FAILURES[command]

@@ -48,11 +48,11 @@ def add_application_nodes(scene):
         scene.AddNode(node)
 
 
-def add_model(folder, name="tiny"):
+def add_model(folder, name="tiny", kind="segmenter"):
     """Add a model of which only the card will be read."""
     card = {
         "format": 1,
-        "kind": "segmenter",
+        "kind": kind,
         "name": name,
         "phases": ["NC", "AP", "PVP", "DELAY"],
         "license": "Apache-2.0",

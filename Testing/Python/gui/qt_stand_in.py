@@ -127,6 +127,7 @@ class CtkPathLineEdit(QtWidgets.QWidget):
     """``ctkPathLineEdit``: a line with a button that browses."""
 
     currentPathChanged = QtCore.Signal(str)  # noqa: N815
+    Dirs = 1
 
     def __init__(self, parent=None):
         super().__init__(parent)

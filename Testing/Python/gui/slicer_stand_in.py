@@ -104,15 +104,17 @@ class QMRMLPlotWidget(QtWidgets.QWidget):
     def paintEvent(self, _event):  # noqa: N802
         painter, lines = QtGui.QPainter(self), self.lines()
         values = [value for line in lines.values() for value in line] or [0.0]
-        low, high = min(values) - 1, max(values) + 1
+        margin = 0.05 * (max(values) - min(values)) or 1.0
+        low, high = min(values) - margin, max(values) + margin
         box = self.rect.adjusted(40, 22, -8, -20)
         painter.setPen(self.palette.color(QtGui.QPalette.Text))
         painter.drawRect(box)
-        painter.drawText(2, box.top() + 8, f"{high:.0f} HU")
-        painter.drawText(2, box.bottom(), f"{low:.0f}")
+        title = self.view_node.GetPlotChartNode().GetYAxisTitle() if lines else ""
+        painter.drawText(2, box.top() + 8, f"{high:.3g} {title or ''}")
+        painter.drawText(2, box.bottom(), f"{low:.3g}")
         for number, (name, line) in enumerate(lines.items()):
             step = box.width() / len(line)
-            painter.setPen(QtGui.QPen(QtGui.QColor(("#dd8265", "#338ce6")[number % 2]), 2))
+            painter.setPen(QtGui.QPen(QtGui.QColor(("#dd8265", "#338ce6", "#59b359")[number % 3]), 2))
             painter.drawText(box.left() + 130 * number, 15, name)
             points = [
                 QtCore.QPointF(
@@ -132,6 +134,8 @@ class QMRMLPlotWidget(QtWidgets.QWidget):
         if not chart:
             return []
         series = chart.GetNthPlotSeriesNode(0)
+        if series is None or not series.GetLabelColumnName():
+            return []
         column = series.GetTableNode().GetTable().GetColumnByName(series.GetLabelColumnName())
         return [column.GetValue(row) for row in range(column.GetNumberOfTuples())]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import interpreter
 import module_factory
 import pytest
 from abdomen_scene import add_phases
+from pair_factory import add_pairs
 from qt_stand_in import QtGui, QtWidgets
 
 from Diff4MMLiTSLib.gui.models import models_folder
@@ -58,6 +60,45 @@ def test_the_segment_tab_shows_tumors_table_and_curve(module, folder):
     segment(module)
     assert module.picture(folder, "segment.png", (470, 940)) > 0.05
     assert module.ui.plotFrame.visible
+
+
+def test_the_synthesize_tab_shows_what_will_be_made_and_what_is_there(module, folder, tmp_path):
+    add_pairs(tmp_path / "S01", 3, source_id="S01")
+    module_factory.add_model(models_folder(), "phantom-synthesizer", kind="synthesizer")
+    module.gui.synthesize.offer_models()
+    module.choose("tumorStateSelector", "None: this study is free of tumor")
+    module.ui.tabs.setCurrentWidget(module.ui.synthesizeTab)
+    module.ui.studyNameEdit.text = "S01"
+    module.ui.pairsFolderEdit.currentPath = "/data/S01"
+    module.gui.synthesize._made_by = ("S01", tmp_path / "S01" / "pairs")
+    module.gui.refresh()
+    assert module.picture(folder, "synthesize.png", (470, 1000)) > 0.05
+    assert module.ui.madePairTable.rowCount == 3
+
+
+def test_the_review_tab_shows_where_the_reviewer_is(module, folder, tmp_path):
+    module.ui.tabs.setCurrentWidget(module.ui.reviewTab)
+    module.ui.reviewerEdit.text = "R1"
+    module.gui.review.open(add_pairs(tmp_path, 4, source_id="S01"))
+    module.click("acceptButton")
+    assert module.picture(folder, "review.png", (470, 640)) > 0.05
+    assert module.ui.pairCount.text == "2 of 4"
+
+
+def test_the_train_tab_shows_the_curve_of_a_run(module, folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.toml").touch()
+    lines = [{"step": 10 * n, "segmenter/loss": 1.2 / n**0.4, "validation/score": 0.8 - 0.6 / n} for n in range(1, 60)]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = {"event": "progress", "stage": "train", "fraction": 0.59, "message": "step 590/1000, loss 0.236"}
+    (tmp_path / "run.log").write_text('{"event": "started"}\n' + json.dumps(said) + "\n")
+    module.ui.tabs.setCurrentWidget(module.ui.trainTab)
+    module.ui.recipeEdit.currentPath = "recipe.toml"
+    module.ui.runFolderEdit.currentPath = "run"
+    module.settle()
+    assert module.picture(folder, "train.png", (470, 940)) > 0.05
+    assert module.ui.trainingPlotFrame.visible
 
 
 def test_the_setup_tab_shows_packages_and_models(module, folder):

@@ -1,0 +1,216 @@
+"""The synthetic pairs of a cohort: what each one is by its content, what it was made from, and their export."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import InputError
+from ..core.files import new_folder
+from ..core.progress import Progress
+from ..core.study_io import FORMAT, QA_FILE, STUDY_FILE, file_hash, find_studies, phase_files
+from ..core.study_records import Json, qa_of, read_record
+
+HASH_FILE = ".review-hashes.json"
+"""Remembers the hashes of files that did not change since, so that a cohort is opened at once the next time."""
+NOTE_FILE = "README.txt"
+NOT_ANONYMOUS = (
+    "Synthetic is not anonymous. Outside the tumors and a band of at most 12 mm around them, a pair that was made from "
+    "a patient's CT is that patient's CT, voxel by voxel. Store, share and delete it as you would the CT itself."
+)
+NOTE = (
+    "These studies are synthetic: their tumors were made by a generative model, and reviewers accepted them.\n\n"
+    f"{NOT_ANONYMOUS}\n"
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A synthetic study folder.
+
+    Args:
+        folder: Where it lies now.
+        study_id: Its name.
+        key: Hash of the content of its images, whatever the folder is called.
+        source_id: The study that it was made from; empty when its history does not say.
+        verdict: What the synthesis said about it: pass, review, reject, or empty.
+        reasons: Why.
+    """
+
+    folder: Path
+    study_id: str
+    key: str
+    source_id: str = ""
+    verdict: str = ""
+    reasons: tuple[str, ...] = ()
+
+
+def pairs_in(cohort: Path, progress: Progress) -> tuple[Pair, ...]:
+    """Return the synthetic studies of a cohort, sorted by name; others are left out.
+
+    Args:
+        cohort: Folder of study folders.
+        progress: Told before every pair; images are read once, which takes seconds for large ones.
+
+    Raises:
+        InputError: There is no synthetic study, or one cannot be read.
+        CanceledError: The user asked to stop.
+    """
+    folders = [folder for folder in find_studies(cohort) if _record(folder).get("synthetic")]
+    if not folders:
+        raise InputError(
+            f"The folder '{cohort.name}' holds no synthetic study",
+            expected="a folder of synthetic pairs",
+            remedy="Make some in the Synthesize tab",
+        )
+    hashes = _Hashes(cohort)
+    pairs = []
+    for index, folder in enumerate(folders):
+        progress.update(index / len(folders), f"reading {folder.name}")
+        pairs.append(_pair(folder, hashes))
+    hashes.save()
+    return tuple(pairs)
+
+
+def find_source(pair: Pair, places: Sequence[Path] = ()) -> Path | None:
+    """Return the study folder that a pair was made from, by the content of its images; None when it is not found.
+
+    Args:
+        pair: The pair.
+        places: Cohorts to look in before the folders beside the pair's cohort.
+    """
+    made = _synthesis_of(_record(pair.folder))
+    expected = made.get("inputs", {}) if isinstance(made.get("inputs"), dict) else {}
+    beside = pair.folder.parent.parent
+    around = [*places, *_folders_in(beside), beside] if pair.source_id else []
+    for folder in (place / pair.source_id for place in around):
+        with suppress(InputError, OSError):
+            if (folder / STUDY_FILE).is_file() and _is_content(phase_files(folder).values(), expected):
+                return folder
+    return None
+
+
+def export_pairs(pairs: Sequence[Pair], out: Path, progress: Progress) -> Path:
+    """Make a new cohort of pairs, for training; files are linked where the disk allows it, and copied elsewhere.
+
+    Args:
+        pairs: The accepted ones.
+        out: The new folder; nothing is ever overwritten.
+        progress: Told before every pair.
+
+    Returns:
+        The folder.
+
+    Raises:
+        InputError: There is no pair, two have the same name, or the folder exists or cannot be written.
+        CanceledError: The user asked to stop; nothing stays behind.
+    """
+    if not pairs:
+        raise InputError("No pair is accepted", expected="at least one", remedy="Accept pairs, then export them")
+    names = [pair.folder.name for pair in pairs]
+    if len(set(names)) < len(names):
+        raise InputError("Two pairs have the same name", expected="a folder name of its own for each pair")
+    with new_folder(out) as partial:
+        for index, pair in enumerate(pairs):
+            progress.update(index / len(pairs), f"copying {pair.folder.name}")
+            shutil.copytree(pair.folder, partial / pair.folder.name, copy_function=_link_or_copy)
+        (partial / NOTE_FILE).write_text(NOTE, encoding="utf-8")
+    return out
+
+
+def _pair(folder: Path, hashes: _Hashes) -> Pair:
+    record = _record(folder)
+    made = _synthesis_of(record)
+    config = made.get("config")
+    source_id = str(config.get("source_study", "")) if isinstance(config, dict) else ""
+    qa = qa_of(folder / QA_FILE).get("synthesize")
+    return Pair(
+        folder=folder,
+        study_id=str(record.get("study_id", folder.name)),
+        key=_key(folder, record, hashes),
+        source_id="" if any(mark in source_id for mark in "/\\") or source_id.startswith(".") else source_id,
+        verdict=str(qa.verdict) if qa else "",
+        reasons=qa.reasons if qa else (),
+    )
+
+
+def _key(folder: Path, record: Json, hashes: _Hashes) -> str:
+    """Return the hash of the images that a study names: phases and tumor mask, each with its role."""
+    files = {str(phase): path for phase, path in phase_files(folder).items()}
+    tumor = record.get("tumor")
+    if isinstance(tumor, dict):
+        files["tumor"] = folder / str(tumor.get("file"))
+    digest = hashlib.sha256()
+    for name in sorted(files):
+        try:
+            digest.update(f"{name}:{hashes.of(files[name])}\n".encode())
+        except OSError as error:
+            raise InputError(
+                f"'{folder.name}/{files[name].name}' cannot be read: {error.strerror}", expected="a complete pair"
+            ) from None
+    return digest.hexdigest()
+
+
+class _Hashes:
+    """Hashes of files, remembered in the cohort as long as size and time of change stay; a mere convenience."""
+
+    def __init__(self, cohort: Path) -> None:
+        self._cohort = cohort
+        self._file = cohort / HASH_FILE
+        self._known: dict[str, list[object]] = {}
+        self._is_changed = False
+        with suppress(OSError, ValueError):
+            known = json.loads(self._file.read_text(encoding="utf-8"))
+            self._known = known if isinstance(known, dict) else {}
+
+    def of(self, path: Path) -> str:
+        """Return the SHA-256 of a file."""
+        name, state = os.path.relpath(path, self._cohort), path.stat()
+        stamp: list[object] = [state.st_size, state.st_mtime_ns]
+        known = self._known.get(name)
+        if not isinstance(known, list) or known[:2] != stamp or len(known) != 3:
+            known = [*stamp, file_hash(path)]
+            self._known[name], self._is_changed = known, True
+        return str(known[2])
+
+    def save(self) -> None:
+        """Keep what was learned; a folder that cannot be written is read again the next time."""
+        if self._is_changed:
+            with suppress(OSError):
+                self._file.write_text(json.dumps(self._known), encoding="utf-8")
+
+
+def _record(folder: Path) -> Json:
+    return read_record(folder / STUDY_FILE, newest=FORMAT)
+
+
+def _synthesis_of(record: Json) -> Json:
+    """Return the last step of a study's history that made tumors; empty when there is none."""
+    history = record.get("history", [])
+    steps = [step for step in history if isinstance(step, dict) and step.get("stage") == "synthesize"]
+    return steps[-1] if steps else {}
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    with suppress(OSError):
+        return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return []
+
+
+def _is_content(files: Iterable[Path], expected: Mapping[str, object]) -> bool:
+    """Return whether files have the hashes that a history names; the first one tells the others."""
+    named = [path for path in sorted(files) if path.name in expected]
+    return bool(named) and file_hash(named[0]) == expected[named[0].name]
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or a file system without links
+        shutil.copyfile(source, target)

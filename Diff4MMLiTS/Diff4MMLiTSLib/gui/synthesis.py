@@ -1,0 +1,184 @@
+"""Synthetic pairs from a study: what the user wants, and the steps of the engine that make it."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import slicer
+
+from ..core.enhancement import TumorFamily
+from ..core.errors import InputError
+from ..core.study_io import QA_FILE, STUDY_FILE
+from ..core.study_records import qa_of
+from .chain import Chain, Step
+from .job import Job, engine_python
+from .scene import SceneStudy, SegmentChoice, write_mask, write_study
+from .segments import liver_id, tumor_ids
+from .world import in_world
+
+NORMAL_FOLDER, PAIRS_FOLDER = "normal", "pairs"
+
+
+@dataclass(frozen=True)
+class SynthesisWish:
+    """What the user wants.
+
+    Args:
+        model: Model folder of a synthesizer.
+        out: Folder that gets ``normal`` and ``pairs``.
+        pairs: How many.
+        seed: Of shapes and noise.
+        tumors: Per pair.
+        diameter_mm: Smallest and largest; None draws tiny to large ones.
+        family: How they enhance; None draws it.
+        device: auto, cpu, or cuda:N.
+        inpainter: Model folder of the inpainter that removes annotated tumors; None for the bundled one.
+
+    Raises:
+        InputError: A number that cannot be.
+    """
+
+    model: Path
+    out: Path
+    pairs: int = 1
+    seed: int = 0
+    tumors: int = 1
+    diameter_mm: tuple[float, float] | None = None
+    family: TumorFamily | None = None
+    device: str = "auto"
+    inpainter: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.pairs < 1 or self.tumors < 1 or self.seed < 0:
+            raise InputError("Pairs, tumors or the seed are too small", expected="at least 1, 1 and 0")
+        if self.diameter_mm and not 0 < self.diameter_mm[0] <= self.diameter_mm[1]:
+            raise InputError("The diameters are not a range", expected="both, the smallest not above the largest")
+
+
+@dataclass(frozen=True)
+class MadePair:
+    """A pair that is there already.
+
+    Args:
+        name: Of its folder.
+        verdict: What the synthesis says about it; empty when it does not.
+        reasons: Why.
+    """
+
+    name: str
+    verdict: str = ""
+    reasons: tuple[str, ...] = ()
+
+
+def synthesis_job(study: SceneStudy, wish: SynthesisWish, mask: Sequence[SegmentChoice] = ()) -> Chain:
+    """Return a started job that makes pairs of a study of the scene; its result is the folder of the pairs.
+
+    Annotated tumors are inpainted first. Pairs appear in their folder one after another; those that are there when the
+    job is canceled stay.
+
+    Args:
+        study: Aligned, or of one phase; declared free of tumor, or with all its tumors annotated.
+        wish: What to make.
+        mask: Segments that are the shape of the new tumors; none to draw it.
+
+    Raises:
+        InputError: It is not known whether the study has tumors, it is not aligned, has no liver, or there are pairs of
+            this name already.
+        SceneClosedError: A volume is no longer in the scene.
+    """
+    check_study(study)
+    normal, pairs = wish.out / NORMAL_FOLDER / study.study_id, wish.out / PAIRS_FOLDER
+    if normal.exists() or made_pairs(pairs, study.study_id):
+        raise InputError(
+            f"'{wish.out.name}' holds pairs of a study '{study.study_id}' already",
+            expected="new ones",
+            remedy="Choose another folder, or another name for the study",
+        )
+    work = TemporaryDirectory(prefix="Diff4MMLiTS-", ignore_cleanup_errors=True)
+
+    def clean() -> None:
+        work.cleanup()
+        if not made_pairs(pairs, study.study_id):  # nothing came of it: the next try finds the place as it was
+            shutil.rmtree(normal, ignore_errors=True)
+
+    drawn = Path(work.name) / "mask.nrrd" if mask else None
+    if drawn is not None:
+        write_mask(mask, in_world(study.reference), drawn)
+    source = write_study(study, Path(work.name) / study.study_id if study.tumor else normal)
+    steps: list[Step] = [lambda _source: _synthesis(normal, pairs, wish, drawn)]
+    if study.tumor:
+        steps.insert(0, lambda tumorous: _inpainting(tumorous, normal.parent, wish))
+    chain = Chain(source, steps, on_result=lambda _path: pairs, on_end=clean)
+    if (application := getattr(slicer, "app", None)) is not None:  # a wait in the console does not freeze the window
+        chain.while_waiting = application.processEvents
+    chain.start()
+    return chain
+
+
+def check_study(study: SceneStudy) -> None:
+    """Refuse a study from which no pair with right labels can be made.
+
+    Raises:
+        InputError: It says what is missing.
+    """
+    if not study.is_aligned:
+        raise InputError("The phases are not aligned", expected="one grid", remedy="Register them first")
+    if not study.is_tumor_free and not study.tumor:
+        raise InputError(
+            "It is not known whether this study has tumors",
+            expected="a study free of tumor, or with all its tumors annotated",
+            remedy="State it above: a tumor that nobody labeled would be a wrong label in every pair",
+        )
+    if study.liver is None:
+        raise InputError(
+            "This study has no liver",
+            expected="a liver to put tumors into",
+            remedy="Choose it on top, or segment first",
+        )
+
+
+def tumor_choices(node: Any) -> tuple[SegmentChoice, ...]:  # noqa: ANN401 (MRML is not typed)
+    """Return the tumors of a segmentation: neoplasms by their terminology, else every segment that is no liver."""
+    segmentation = node.GetSegmentation()
+    ids = [segmentation.GetNthSegmentID(index) for index in range(segmentation.GetNumberOfSegments())]
+    found = tumor_ids(node) or tuple(each for each in ids if each != liver_id(node))
+    return tuple(SegmentChoice(node, each) for each in found)
+
+
+def made_pairs(pairs: Path, study_id: str) -> tuple[MadePair, ...]:
+    """Return the pairs of a study that are complete, in their order; a folder gets its name only when it is whole."""
+    found = sorted(file.parent for file in pairs.glob(f"{glob.escape(study_id)}_synthetic-*/{STUDY_FILE}"))
+    return tuple(_made(folder) for folder in found)
+
+
+def _made(folder: Path) -> MadePair:
+    qa = qa_of(folder / QA_FILE).get("synthesize")
+    return MadePair(folder.name, str(qa.verdict), qa.reasons) if qa else MadePair(folder.name)
+
+
+def _inpainting(source: Path, out: Path, wish: SynthesisWish) -> Job:
+    model = ["--model", str(wish.inpainter)] if wish.inpainter else []
+    return _started(["inpaint", str(source), str(out), *model, "--device", wish.device])
+
+
+def _synthesis(normal: Path, pairs: Path, wish: SynthesisWish, mask: Path | None) -> Job:
+    arguments = ["synthesize", str(normal), str(pairs), "--model", str(wish.model), "--device", wish.device]
+    arguments += ["--pairs", str(wish.pairs), "--seed", str(wish.seed)]
+    if mask is not None:
+        arguments += ["--mask", str(mask)]
+    else:
+        arguments += ["--tumors", str(wish.tumors)]
+        arguments += ["--diameter-mm", *map(str, wish.diameter_mm)] if wish.diameter_mm else []
+    return _started([*arguments, *(["--family", wish.family] if wish.family else [])])
+
+
+def _started(arguments: list[str]) -> Job:
+    job = Job(arguments, python=engine_python())
+    job.start()
+    return job

@@ -1,0 +1,93 @@
+"""The Train tab: dry run, start, Slicer closed, found again, stopped, resumed, and the model in the Segment tab."""
+
+from __future__ import annotations
+
+import interpreter
+import module_factory
+import pytest
+import slicer
+
+from gui.fake_engine import until
+
+
+@pytest.fixture
+def engine(scene, monkeypatch, tmp_path):
+    monkeypatch.setenv("DIFF4MMLITS_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, slow_s=0.1)))
+    (tmp_path / "recipe.toml").touch()
+    return tmp_path
+
+
+@pytest.fixture
+def slicer_opens(engine, monkeypatch):
+    opened = []
+
+    def sit_down():
+        driver = module_factory.open_module(monkeypatch, engine)
+        opened.append(driver)
+        driver.ui.tabs.setCurrentWidget(driver.ui.trainTab)
+        driver.settle()
+        return driver
+
+    yield sit_down
+    for driver in opened:
+        driver.gui.train.stop()
+        driver.close()
+
+
+def choose(driver, folder):
+    driver.ui.recipeEdit.currentPath = str(folder / "recipe.toml")
+    driver.ui.runFolderEdit.currentPath = str(folder / "run")
+    driver.settle()
+
+
+def points(driver):
+    (plot,) = driver.ui.trainingPlotFrame.findChildren(slicer.qMRMLPlotWidget)
+    return len(plot.lines()["segmenter loss"])
+
+
+def look_until(driver, condition):
+    def seen():
+        driver.settle(0.05)
+        driver.gui.train.look()
+        return condition()
+
+    until(seen, timeout_s=60)
+
+
+def test_a_training_is_started_slicer_closed_reattached_stopped_and_resumed(slicer_opens, engine):
+    first = slicer_opens()
+    choose(first, engine)
+    first.click("startTrainingButton")
+    look_until(first, lambda: first.ui.trainingPlotFrame.visible and points(first) >= 2)
+    assert not first.ui.startTrainingButton.enabled
+    first.widget.cleanup()
+
+    second = slicer_opens()
+    assert second.ui.runFolderEdit.currentPath == str(engine / "run")
+    assert "goes on when Slicer is closed" in second.ui.trainingMessage.text
+    look_until(second, lambda: points(second) >= 4)
+    second.click("stopTrainingButton")
+    look_until(second, lambda: second.ui.resumeTrainingButton.enabled)
+    assert "Stopped at" in second.ui.trainingMessage.text
+    second.click("resumeTrainingButton")
+    look_until(second, lambda: "Finished" in second.ui.trainingMessage.text)
+    assert second.ui.modelSelector.findText("my model") >= 0
+    assert "step 40/40" in second.ui.trainingText.toPlainText()
+
+
+def test_the_dry_run_says_what_it_takes(slicer_opens, engine):
+    driver = slicer_opens()
+    choose(driver, engine)
+    driver.click("rehearseButton")
+    driver.wait_for_job()
+    assert "about 8.2 min" in driver.ui.trainingText.toPlainText()
+    assert not (engine / "run").exists()
+
+
+def test_every_button_says_why_it_cannot_be_pressed(slicer_opens):
+    driver = slicer_opens()
+    for name in ("rehearseButton", "startTrainingButton", "stopTrainingButton", "resumeTrainingButton"):
+        button = getattr(driver.ui, name)
+        assert not button.enabled
+        assert button.toolTip.endswith(".")
