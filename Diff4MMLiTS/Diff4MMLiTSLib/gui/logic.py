@@ -16,6 +16,7 @@ import slicer
 from ..core.phases import Phase
 from .chain import Chain
 from .job import Job, JobState, Worker, engine_python
+from .models import list_models
 from .review import REVIEWER, Review
 from .roles import check_roles, role_of
 from .scene import (
@@ -84,12 +85,12 @@ def register(
     )
 
 
-def segment(study: SceneStudy, *, model: Path, device: str = "auto", fast: bool = False) -> Job:
+def segment(study: SceneStudy, *, model: Path | str, device: str = "auto", fast: bool = False) -> Job:
     """Find liver and tumors; the job's result is a ``SegmentationResult``.
 
     Args:
         study: Aligned, or of one phase.
-        model: Model folder of a segmenter.
+        model: Name of a listed segmenter, or a model folder.
         device: auto, cpu, or cuda:N.
         fast: Less accurate, several times faster.
 
@@ -122,13 +123,13 @@ def register_folder(cohort: Path, out: Path, *, method: str = "deformable", devi
     return _start(["register", str(_full(cohort)), str(_full(out)), "--method", method, "--device", device])
 
 
-def segment_folder(cohort: Path, out: Path, *, model: Path, device: str = "auto", fast: bool = False) -> Job:
+def segment_folder(cohort: Path, out: Path, *, model: Path | str, device: str = "auto", fast: bool = False) -> Job:
     """Segment every study of a folder; the job's result is the path of the new cohort. Finished ones are skipped."""
     arguments = ["segment", str(_full(cohort)), str(_full(out)), *_model(model, device)]
     return _start([*arguments, *(["--fast"] if fast else [])])
 
 
-def warm_worker(model: Path, *, device: str = "auto") -> Worker:
+def warm_worker(model: Path | str, *, device: str = "auto") -> Worker:
     """Return a worker that answers clicks with this model; it starts with the first request."""
     return Worker(["serve", *_model(model, device)], python=engine_python())
 
@@ -215,8 +216,10 @@ def _start(
     return job
 
 
-def _model(model: Path, device: str) -> list[str]:
-    return ["--model", str(_full(model)), "--device", device]
+def _model(model: Path | str, device: str) -> list[str]:
+    """Return the options for a model: the folder of a listed one of this name, else what is there at the path."""
+    listed = {each.name: each.folder for each in reversed(list_models("segmenter"))}  # the user's before the bundled
+    return ["--model", str(listed.get(str(model)) or _full(Path(model))), "--device", device]
 
 
 def _full(path: Path) -> Path:

@@ -15,6 +15,7 @@ from Diff4MMLiTSLib.core.study_io import read_segmentation
 from Diff4MMLiTSLib.core.study_io import write_study as write_study_folder
 from Diff4MMLiTSLib.gui import logic
 from Diff4MMLiTSLib.gui.job import JobCanceled, JobFailed, JobState
+from Diff4MMLiTSLib.gui.models import list_models
 from Diff4MMLiTSLib.gui.refinement import Refinement
 from Diff4MMLiTSLib.gui.roles import set_role
 from Diff4MMLiTSLib.gui.scene import load_study
@@ -149,3 +150,10 @@ def test_a_liver_is_found_by_its_terminology_whatever_it_is_called(scene):
     assert logic.find_liver_segment().segment_id == "by hand"
     node.GetSegmentation().RemoveAllSegments()
     assert logic.find_liver_segment() is None
+
+
+def test_a_model_is_named_by_its_name_or_its_folder(a_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFF4MMLITS_MODELS", str(a_model.parent))
+    name = next(model.name for model in list_models("segmenter") if model.folder == a_model)
+    for given in (name, a_model, str(a_model)):
+        assert logic._model(given, "cpu") == ["--model", str(a_model), "--device", "cpu"]
