@@ -144,8 +144,9 @@ def settings_in(folder):
     return QtCore.QSettings(str(folder / "settings.ini"), QtCore.QSettings.IniFormat)
 
 
-def open_module(monkeypatch, folder):
-    """Return a driver of the opened module."""
+def open_module(monkeypatch, folder, *, bundled=None):
+    """Return a driver of the opened module, which sees no models but those that a test adds or names as ``bundled``."""
+    monkeypatch.setattr("Diff4MMLiTSLib.gui.models.BUNDLED", bundled or folder / "no bundled models")
     application = slicer_stand_in.Application()
     application.settings, application.temporaryPath = settings_in(folder), str(folder)
     monkeypatch.setattr(slicer, "app", application, raising=False)

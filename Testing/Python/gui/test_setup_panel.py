@@ -11,7 +11,7 @@ import qt_stand_in
 import slicer
 import slicer_stand_in
 
-from Diff4MMLiTSLib.gui import installer, setup_panel
+from Diff4MMLiTSLib.gui import installer, models, setup_panel
 from Diff4MMLiTSLib.gui.dependencies import EngineState, Gpu, InstallKind, InstallStep, Package
 
 
@@ -19,7 +19,7 @@ from Diff4MMLiTSLib.gui.dependencies import EngineState, Gpu, InstallKind, Insta
 def module(scene, monkeypatch, tmp_path):
     monkeypatch.setenv("DIFF4MMLITS_MODELS", str(tmp_path / "models"))
     monkeypatch.delenv("DIFF4MMLITS_PYTHON", raising=False)
-    driver = module_factory.open_module(monkeypatch, tmp_path)
+    driver = module_factory.open_module(monkeypatch, tmp_path, bundled=models.BUNDLED)
     driver.ui.tabs.setCurrentWidget(driver.ui.setupTab)
     driver.settle()
     yield driver
