@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import slicer
 
 from ..core.phases import Phase, in_order
-from .plot_nodes import add_numbers, add_strings, hidden_node
+from .plot_nodes import PlotFrame, add_numbers, add_strings, hidden_node
 from .texts import _
 from .widgets import Ui
 
@@ -24,10 +24,7 @@ class EnhancementPlot:
     """
 
     def __init__(self, frame: Ui) -> None:
-        self._frame = frame
-        self._widget: Ui | None = None
-        self._nodes: list[slicer.vtkMRMLNode] = []
-        frame.visible = False
+        self._plot = PlotFrame(frame)
 
     def show(self, name: str, lesion: Mapping[Phase, float], liver: Mapping[Phase, float]) -> None:
         """Show the curves, HU by phase; nothing when there is only one phase.
@@ -38,10 +35,11 @@ class EnhancementPlot:
             liver: Mean of the liver without tumors.
         """
         phases = in_order(set(lesion) & set(liver))
-        self._frame.visible = len(phases) > 1
         if len(phases) < 2:
+            self.clear()
             return
-        table, chart, view = self._made_nodes()
+        nodes = self._plot.nodes or _made_nodes()
+        table, chart, view = nodes[:3]
         table.RemoveAllColumns()
         add_strings(table, PHASE_COLUMN, [str(phase) for phase in phases])
         for column, curve in (("Liver", liver), ("Lesion", lesion)):
@@ -51,36 +49,24 @@ class EnhancementPlot:
         chart.Modified()
         view.SetPlotChartNodeID(chart.GetID())
         view.Modified()
+        self._plot.show(view, nodes)
 
     def clear(self) -> None:
-        """Hide the plot and remove its nodes; the scene may have removed them already."""
-        self._frame.visible = False
-        for node in self._nodes:
-            if slicer.mrmlScene.IsNodePresent(node):
-                slicer.mrmlScene.RemoveNode(node)
-        self._nodes = []
+        """Hide the plot and remove its nodes."""
+        self._plot.clear()
 
-    def _made_nodes(self) -> tuple[slicer.vtkMRMLNode, ...]:
-        if not self._nodes:
-            table, chart, view = (
-                hidden_node(kind) for kind in ("vtkMRMLTableNode", "vtkMRMLPlotChartNode", "vtkMRMLPlotViewNode")
-            )
-            series = [_series(table, column) for column in LINE_COLORS]
-            for node in series:
-                chart.AddAndObservePlotSeriesNodeID(node.GetID())
-            chart.SetYAxisTitle("HU")
-            chart.SetXAxisTitleVisibility(False)
-            self._nodes = [table, chart, view, *series]
-            self._shown_in(view)
-        return tuple(self._nodes[:3])
 
-    def _shown_in(self, view: slicer.vtkMRMLPlotViewNode) -> None:
-        if self._widget is None:
-            self._widget = slicer.qMRMLPlotWidget()
-            self._widget.setMRMLScene(slicer.mrmlScene)
-            self._frame.layout().addWidget(self._widget)
-            self._widget.plotController().setVisible(False)
-        self._widget.setMRMLPlotViewNode(view)
+def _made_nodes() -> tuple[slicer.vtkMRMLNode, ...]:
+    """Return table, chart and view, and one series per curve."""
+    table, chart, view = (
+        hidden_node(kind) for kind in ("vtkMRMLTableNode", "vtkMRMLPlotChartNode", "vtkMRMLPlotViewNode")
+    )
+    series = [_series(table, column) for column in LINE_COLORS]
+    for node in series:
+        chart.AddAndObservePlotSeriesNodeID(node.GetID())
+    chart.SetYAxisTitle("HU")
+    chart.SetXAxisTitleVisibility(False)
+    return table, chart, view, *series
 
 
 def _series(table: slicer.vtkMRMLTableNode, column: str) -> slicer.vtkMRMLPlotSeriesNode:

@@ -1,4 +1,4 @@
-"""Nodes of Slicer's plots that belong to the panel: hidden, not saved, with numbers in columns."""
+"""Slicer's plots inside a panel: their frame, and their nodes, hidden, not saved, with numbers in columns."""
 
 from __future__ import annotations
 
@@ -8,8 +8,48 @@ from typing import Any
 import slicer
 import vtk
 
+from .widgets import Ui
+
 Node = Any
 """A node; Any: MRML is not typed."""
+
+
+class PlotFrame:
+    """Where a plot is seen in a panel, and the nodes that it is made of; hidden while there is nothing to show.
+
+    Args:
+        frame: The frame that receives the plot; Slicer's widget is made with the first one.
+    """
+
+    def __init__(self, frame: Ui) -> None:
+        self._frame = frame
+        self._widget: Ui | None = None
+        self.nodes: tuple[Node, ...] = ()
+        frame.visible = False
+
+    def show(self, view: Node, nodes: Sequence[Node]) -> None:
+        """Show a plot view.
+
+        Args:
+            view: The plot view node, whose chart is seen.
+            nodes: All nodes that go when the plot is cleared.
+        """
+        if self._widget is None:
+            self._widget = slicer.qMRMLPlotWidget()
+            self._widget.setMRMLScene(slicer.mrmlScene)
+            self._frame.layout().addWidget(self._widget)
+            self._widget.plotController().setVisible(False)
+        self._widget.setMRMLPlotViewNode(view)
+        self.nodes = tuple(nodes)
+        self._frame.visible = True
+
+    def clear(self) -> None:
+        """Hide the plot and remove its nodes; the scene may have removed them already."""
+        self._frame.visible = False
+        for node in self.nodes:
+            if slicer.mrmlScene.IsNodePresent(node):
+                slicer.mrmlScene.RemoveNode(node)
+        self.nodes = ()
 
 
 def hidden_node(kind: str, view_name: str = "Diff4MMLiTS") -> Node:

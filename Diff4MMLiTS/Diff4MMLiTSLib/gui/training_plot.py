@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import slicer
 
-from .plot_nodes import add_numbers, hidden_node
+from .plot_nodes import Node, PlotFrame, add_numbers, hidden_node
 from .texts import _
 from .training_run import Curve
 from .widgets import Ui
@@ -26,58 +25,41 @@ class TrainingPlot:
     """
 
     def __init__(self, frame: Ui) -> None:
-        self._frame = frame
-        self._widget: Ui | None = None
-        self._chart: Any = None  # Any: MRML is not typed
-        self._view: Any = None
-        self._nodes: list[Any] = []
-        frame.visible = False
+        self._plot = PlotFrame(frame)
 
     def show(self, curves: Sequence[Curve]) -> None:
         """Show the curves; nothing without one."""
         self.clear()
-        self._frame.visible = bool(curves)
         if not curves:
             return
-        self._chart, self._view = hidden_node("vtkMRMLPlotChartNode"), hidden_node("vtkMRMLPlotViewNode", VIEW)
-        self._nodes = [self._chart, self._view]
-        for number, curve in enumerate(curves[: len(COLORS)]):
-            self._nodes += self._added(curve, COLORS[number])
-        self._chart.SetXAxisTitle(_("Step"))
-        self._chart.SetYAxisTitleVisibility(False)
-        self._view.SetPlotChartNodeID(self._chart.GetID())
-        if self._widget is None:
-            self._widget = slicer.qMRMLPlotWidget()
-            self._widget.setMRMLScene(slicer.mrmlScene)
-            self._frame.layout().addWidget(self._widget)
-            self._widget.plotController().setVisible(False)
-        self._widget.setMRMLPlotViewNode(self._view)
+        chart, view = hidden_node("vtkMRMLPlotChartNode"), hidden_node("vtkMRMLPlotViewNode", VIEW)
+        nodes = [chart, view]
+        for curve, color in zip(curves, COLORS, strict=False):  # a training has no more curves than colors
+            table, series = _series(curve, color)
+            chart.AddAndObservePlotSeriesNodeID(series.GetID())
+            nodes += [table, series]
+        chart.SetXAxisTitle(_("Step"))
+        chart.SetYAxisTitleVisibility(False)
+        view.SetPlotChartNodeID(chart.GetID())
+        self._plot.show(view, nodes)
 
     def clear(self) -> None:
-        """Hide the plot and remove its nodes; the scene may have removed them already."""
-        self._frame.visible = False
-        for node in self._nodes:
-            if slicer.mrmlScene.IsNodePresent(node):
-                slicer.mrmlScene.RemoveNode(node)
-        self._nodes = []
+        """Hide the plot and remove its nodes."""
+        self._plot.clear()
 
-    def _added(self, curve: Curve, color: tuple[float, float, float]) -> list[Any]:
-        every = max(1, len(curve.steps) // MOST_POINTS)
-        table, series = hidden_node("vtkMRMLTableNode"), hidden_node("vtkMRMLPlotSeriesNode")
-        add_numbers(table, "step", curve.steps[::every])
-        add_numbers(table, curve.name, curve.values[::every])
-        series.SetName(curve.name.replace("/", " "))
-        series.SetAndObserveTableNodeID(table.GetID())
-        series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
-        series.SetXColumnName("step")
-        series.SetYColumnName(curve.name)
-        is_sparse = len(curve.steps) < 2
-        style = (
-            slicer.vtkMRMLPlotSeriesNode.MarkerStyleCircle
-            if is_sparse
-            else slicer.vtkMRMLPlotSeriesNode.MarkerStyleNone
-        )
-        series.SetMarkerStyle(style)
-        series.SetColor(*color)
-        self._chart.AddAndObservePlotSeriesNodeID(series.GetID())
-        return [table, series]
+
+def _series(curve: Curve, color: tuple[float, float, float]) -> tuple[Node, Node]:
+    """Return the table of a curve and its series; RGB from 0 to 1."""
+    every = max(1, len(curve.steps) // MOST_POINTS)
+    table, series = hidden_node("vtkMRMLTableNode"), hidden_node("vtkMRMLPlotSeriesNode")
+    add_numbers(table, "step", curve.steps[::every])
+    add_numbers(table, curve.name, curve.values[::every])
+    series.SetName(curve.name.replace("/", " "))
+    series.SetAndObserveTableNodeID(table.GetID())
+    series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
+    series.SetXColumnName("step")
+    series.SetYColumnName(curve.name)
+    kinds = slicer.vtkMRMLPlotSeriesNode
+    series.SetMarkerStyle(kinds.MarkerStyleCircle if len(curve.steps) < 2 else kinds.MarkerStyleNone)
+    series.SetColor(*color)
+    return table, series
