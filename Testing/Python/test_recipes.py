@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from Diff4MMLiTSLib.core.config import TrainConfig
+from Diff4MMLiTSLib.core.config import TrainConfig, load_config
 from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.recipes import Trainer
+
+RECIPES = Path(__file__).parents[2] / "Diff4MMLiTS" / "Resources" / "Recipes"
+
+
+@pytest.mark.parametrize(
+    "file", sorted(path for path in RECIPES.glob("*.toml") if path.stem != "demo"), ids=lambda p: p.stem
+)
+def test_a_shipped_recipe_trains_what_its_name_says(file):
+    assert str(load_config(TrainConfig, file).target) == file.stem.split("-")[0]
 
 
 def test_the_recipe_that_is_kept_names_no_absolute_path(tmp_path):
