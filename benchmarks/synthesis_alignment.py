@@ -24,7 +24,7 @@ from Diff4MMLiTSLib.core.phases import ALL_PHASES
 from Diff4MMLiTSLib.core.progress import silent
 from Diff4MMLiTSLib.core.study_io import find_studies
 from Diff4MMLiTSLib.pairing import paired_with_normal
-from Diff4MMLiTSLib.training.datasets import load_cohort
+from Diff4MMLiTSLib.training.cohorts import load_cohort
 from Diff4MMLiTSLib.training.pairs import LEAST_TRUST, lesion_patches
 
 SMALLEST_VOXELS = 20

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from .core.errors import CanceledError, InputError, explain
+from .core.files import FilesState, files_state
 from .core.progress import Progress, ProgressStyle, ProgressWriter
 from .core.study import RegisteredStudy, Segmentation, without_rejected
-from .core.study_io import STUDY_FILE, phase_files, read_registered, read_segmentation, write_segmentation
+from .core.study_io import read_registered, read_segmentation, write_segmentation
 from .stages.segmentation import MultimodalSegmenter
-from .stages.segmentation_clicks import Click, apply_clicks
+from .stages.segmentation_clicks import Click, apply_clicks, check_learned
 
 POLL_S = 0.2
 """How soon a request to stop is heard while no request comes in."""
@@ -27,8 +28,6 @@ EXAMPLE = (
     '{"request": 1, "study": PATH, "segmentation": PATH, "out": PATH, '
     '"clicks": [{"point_mm": [x, y, z], "positive": true}]}'
 )
-
-Stamp = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,10 @@ def serve(segmenter: MultimodalSegmenter, requests: TextIO, answers: TextIO, *, 
         progress: Says whether the user asked to stop.
 
     Raises:
+        MissingError: The model has not learned from clicks.
         CanceledError: The user asked to stop.
     """
+    check_learned(segmenter)
     desk = _Desk(segmenter)
     ProgressWriter(ProgressStyle.JSON, answers).ready()
     for line in _lines(requests, progress):
@@ -95,8 +96,8 @@ class _Desk:
 
     def __init__(self, segmenter: MultimodalSegmenter) -> None:
         self._segmenter = segmenter
-        self._study: tuple[Stamp, RegisteredStudy] | None = None
-        self._result: tuple[Stamp, Segmentation] | None = None
+        self._study: tuple[Path, FilesState, RegisteredStudy] | None = None
+        self._result: tuple[Path, FilesState, Segmentation] | None = None
 
     def answer(self, request: Request, progress: Progress) -> None:
         progress.update(0.0, "reading")
@@ -106,19 +107,19 @@ class _Desk:
         result = apply_clicks(self._segmenter, study, segmentation, request.clicks, progress=part)
         use = self._segmenter.card.intended_use
         write_segmentation(result, request.out, synthetic=study.synthetic, intended_use=use)
-        self._result = (_stamp(request.out, [request.out / STUDY_FILE]), result)
+        self._result = (request.out.resolve(), files_state(request.out), result)
         progress.update(1.0, "written")
 
     def _read_study(self, folder: Path) -> RegisteredStudy:
-        stamp = _stamp(folder, [folder / STUDY_FILE, *phase_files(folder).values()])
-        if self._study is None or self._study[0] != stamp:
+        state = (folder.resolve(), files_state(folder))
+        if self._study is None or self._study[:2] != state:
             self._study = None  # one study at a time in memory
-            self._study = (stamp, without_rejected(read_registered(folder, masks=False)))
-        return self._study[1]
+            self._study = (*state, without_rejected(read_registered(folder, masks=False)))
+        return self._study[2]
 
     def _read_segmentation(self, folder: Path) -> Segmentation:
-        if self._result is not None and self._result[0] == _stamp(folder, [folder / STUDY_FILE]):
-            return self._result[1]
+        if self._result is not None and self._result[:2] == (folder.resolve(), files_state(folder)):
+            return self._result[2]
         return read_segmentation(folder)
 
 
@@ -127,9 +128,11 @@ def _lines(stream: TextIO, progress: Progress) -> Iterator[str]:
     waiting: queue.Queue[str | None] = queue.Queue()
 
     def read() -> None:
-        for line in stream:
-            waiting.put(line)
-        waiting.put(None)
+        try:
+            for line in stream:
+                waiting.put(line)
+        finally:  # whatever ended it, the server must not wait for more
+            waiting.put(None)
 
     threading.Thread(target=read, daemon=True).start()
     while True:
@@ -162,9 +165,3 @@ def _click(entry: dict[str, Any]) -> Click:  # Any: JSON, checked here
     if not isinstance(entry["positive"], bool):
         raise TypeError("positive is true or false")
     return Click((x, y, z), entry["positive"])
-
-
-def _stamp(folder: Path, files: list[Path]) -> Stamp:
-    """Return what changes when a folder's files do; files that are missing are for the reader to say."""
-    found = [(path, path.stat()) for path in files if path.is_file()]
-    return ((str(folder.resolve()), 0, 0), *((path.name, stat.st_mtime_ns, stat.st_size) for path, stat in found))

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from Diff4MMLiTSLib.core.errors import CanceledError, InputError
+from Diff4MMLiTSLib.core.errors import CanceledError, InputError, MissingError
 from Diff4MMLiTSLib.core.grid import Volume
+from Diff4MMLiTSLib.core.images import write_volume
 from Diff4MMLiTSLib.core.progress import Progress, silent
 from Diff4MMLiTSLib.core.study import Mask, MaskSource, RegisteredStudy, Segmentation
 from Diff4MMLiTSLib.core.study_io import read_segmentation, write_segmentation, write_study
-from Diff4MMLiTSLib.server import parse_request, serve
+from Diff4MMLiTSLib.server import _Desk, parse_request, serve
 from Diff4MMLiTSLib.stages.segmentation import MultimodalSegmenter
 from Diff4MMLiTSLib.training.checkpoint import save_model
 from Diff4MMLiTSLib.training.segmenter_task import NETWORK, fresh_segmenter, learned_numbers
@@ -138,3 +139,31 @@ def test_a_request_of_another_form_is_refused(change: dict[str, object]) -> None
     assert parse_request(json.dumps(good)).study == Path("a")
     with pytest.raises(InputError, match="request cannot be read"):
         parse_request(json.dumps({**good, **change}))
+
+
+def test_input_that_cannot_be_decoded_is_a_bad_request_and_the_server_ends_with_its_input(a_model: Path) -> None:
+    command = [sys.executable, "-m", "Diff4MMLiTSLib", "serve", "--model", str(a_model), "--device", "cpu"]
+    done = subprocess.run(command, input=b"\xff\xfe\n", capture_output=True, timeout=300, check=False)
+    ready, error = lines_of(done.stdout.decode())
+    assert (ready["event"], error["event"], error["code"]) == ("ready", "error", "bad_input")
+    assert done.returncode == 0
+
+
+def test_a_result_that_was_edited_is_read_again(
+    a_model: Path, a_request: dict[str, object], a_study: RegisteredStudy, tmp_path: Path
+) -> None:
+    desk = _Desk(MultimodalSegmenter.load(a_model))
+    desk.answer(parse_request(json.dumps(a_request)), silent())
+    assert desk._read_segmentation(tmp_path / "after").tumor.array.any()
+    empty = Volume(np.zeros(a_study.grid.shape, np.uint8), a_study.grid)
+    write_volume(empty, tmp_path / "other.nrrd")
+    (tmp_path / "other.nrrd").replace(tmp_path / "after" / "tumor.nrrd")
+    assert not desk._read_segmentation(tmp_path / "after").tumor.array.any()
+
+
+def test_a_model_without_clicks_is_refused_before_it_says_that_it_is_ready(tmp_path: Path) -> None:
+    config = segmenter_config()
+    weights = {NETWORK: fresh_segmenter(config.network, seed=0).state_dict()}
+    save_model(tmp_path / "plain", segmenter_card(config).model_copy(update={"numbers": {}}), weights)
+    with pytest.raises(MissingError, match="not learned from clicks"):
+        answers_to(tmp_path / "plain", "{}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from argparse import ArgumentParser, Namespace
 
@@ -20,6 +21,8 @@ def _serve(options: Namespace, progress: Progress) -> None:
     from ..server import serve
     from ..stages.segmentation import MultimodalSegmenter
 
+    if isinstance(sys.stdin, io.TextIOWrapper):  # paths are UTF-8 whatever the locale; what is not is a bad request
+        sys.stdin.reconfigure(encoding="utf-8", errors="backslashreplace")
     segmenter = MultimodalSegmenter.load(options.model, find_device(options.device))
     serve(segmenter, sys.stdin, sys.stdout, progress=progress)
 

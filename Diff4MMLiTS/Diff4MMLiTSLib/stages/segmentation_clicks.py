@@ -128,14 +128,23 @@ def _change(
     return _Change(box, added, nothing, as_bytes(np.maximum(found, PROBABLE)))
 
 
-def _check(
-    segmenter: MultimodalSegmenter, study: RegisteredStudy, segmentation: Segmentation, clicks: Sequence[Click]
-) -> None:
+def check_learned(segmenter: MultimodalSegmenter) -> None:
+    """Refuse a model that has not learned from clicks.
+
+    Raises:
+        MissingError: It has not.
+    """
     if CLICKS not in segmenter.card.numbers:
         raise MissingError(
             f"The model '{segmenter.card.name}' has not learned from clicks",
             expected="a segmenter that was trained with click_fraction above 0",
         )
+
+
+def _check(
+    segmenter: MultimodalSegmenter, study: RegisteredStudy, segmentation: Segmentation, clicks: Sequence[Click]
+) -> None:
+    check_learned(segmenter)
     if difference := study.grid.difference(segmentation.liver.volume.grid):
         raise InputError(
             f"The segmentation lies on another grid than study '{study.study_id}': {difference}",

@@ -63,6 +63,10 @@ TYPE_2 = (
 ALIGNED_VOXELS = 0.1
 """Voxel centers of segmentation and series that lie this close, in voxels, everywhere are the same voxels."""
 ALGORITHM_OF = {MaskSource.MODEL: "AUTOMATIC", MaskSource.ANNOTATION: "MANUAL"}
+CLICKED = "SEMIAUTOMATIC"
+"""What a model drew and a person corrected by clicks."""
+MODEL_STAGES = ("segment", "click")
+"""Steps of a history in which a model drew."""
 
 UIntArray = NDArray[np.uint8]
 
@@ -113,7 +117,7 @@ def export_dicom_seg(
     progress.update(0.6, f"writing {len(segments)} segments")
     images, order = _source_images(chosen)
     record = read_record(segmentation / STUDY_FILE, newest=FORMAT)
-    steps = [entry for entry in found.history if entry.stage == "segment"]
+    steps = [entry for entry in found.history if entry.stage in MODEL_STAGES]
     made = steps[-1] if steps else HistoryEntry("segment", __version__)
     descriptions = [
         _description(highdicom, number, segment, made, str(record.get("intended_use", "")))
@@ -272,7 +276,9 @@ def _complete(image: Dataset, name: str) -> None:
 
 def _description(highdicom: Any, number: int, segment: _Segment, made: HistoryEntry, intended_use: str) -> Dataset:  # noqa: ANN401 (untyped package)
     is_tumor = segment.kind is NEOPLASM
-    algorithm = None
+    algorithm, kind = None, ALGORITHM_OF[segment.source]
+    if segment.source is MaskSource.MODEL and made.stage == "click":
+        kind = CLICKED
     if segment.source is MaskSource.MODEL:
         algorithm = highdicom.AlgorithmIdentificationSequence(
             name=f"Diff4MMLiTS {', '.join(made.models)}"[:LONGEST_TEXT].strip(),
@@ -286,7 +292,7 @@ def _description(highdicom: Any, number: int, segment: _Segment, made: HistoryEn
         segment_label=segment.label,
         segmented_property_category=segment.category,
         segmented_property_type=segment.kind,
-        algorithm_type=ALGORITHM_OF[segment.source],
+        algorithm_type=kind,
         algorithm_identification=algorithm,
         tracking_uid=highdicom.UID(),
         tracking_id=segment.label,

@@ -161,6 +161,16 @@ def test_masks_of_people_are_manual_and_anonymized_series_do(tmp_path):
     assert {item.SegmentAlgorithmType for item in pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence} == {"MANUAL"}
 
 
+def test_what_was_corrected_by_clicks_is_semiautomatic(tmp_path):
+    write_series(tmp_path / "dicom", SeriesSpec())
+    clicked = HistoryEntry("click", "1", models={"m": "0" * 64})
+    corrected = replace(segmentation_on(grid_of(tmp_path / "dicom")), history=(clicked,))
+    write_segmentation(corrected, tmp_path / "segmented")
+    export_dicom_seg(tmp_path / "segmented", tmp_path / "seg.dcm", dicom=tmp_path / "dicom", progress=silent())
+    segments = pydicom.dcmread(tmp_path / "seg.dcm").SegmentSequence
+    assert {item.SegmentAlgorithmType for item in segments} == {"SEMIAUTOMATIC"}
+
+
 def test_a_segmentation_on_other_voxels_is_refused(exported):
     with pytest.raises(InputError, match="No CT series in the folder has the voxels"):
         exported(SERIES["axial"], lambda grid: replace(grid, origin_mm=(0.4, 0.0, 100.0)))
