@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import psutil
 from scipy import ndimage
 
 from .core.config import AutoencoderNetwork as AutoencoderConfig
@@ -19,11 +18,12 @@ from .core.errors import InputError
 from .core.files import free_bytes
 from .core.grid import resample
 from .core.intensity import Window
+from .core.lesions import TOUCHING
 from .core.progress import Progress
 from .core.study import RegisteredStudy, Study
-from .core.study_io import find_studies, read_study
+from .core.study_io import find_studies, folders_by_id, read_study
 from .nets.autoencoder import Autoencoder
-from .recipe_runs import autoencoder_of, cohorts_of
+from .recipe_runs import autoencoder_of, cohorts_of, synthesizer_of
 from .recipes import Trainer
 from .training.cache import cache_bytes
 from .training.checkpoint import load_card, network_config
@@ -128,11 +128,15 @@ def plan_recipe(trainer: Trainer, run: Path, *, folder: Path, progress: Progress
         progress: Reports per study and network.
 
     Raises:
-        InputError: There is no cohort, or no study that could be learned from.
-        MissingError: The autoencoder of a denoiser's recipe is missing.
+        InputError: There is no cohort, no study that could be learned from, or one id twice.
+        MissingError: The autoencoder of a denoiser's recipe, or the synthesizer of a segmenter's, is missing.
         CanceledError: The user asked to stop.
     """
     cohorts = cohorts_of(trainer.config, folder)
+    folders_by_id((*cohorts.training, *cohorts.validation))  # what the training would refuse after its first hours
+    folders_by_id((*cohorts.normal, *cohorts.normal_validation))
+    if trainer.config.target is TrainTarget.SEGMENTER and (synthesizer := synthesizer_of(trainer.config, folder)):
+        load_card(synthesizer)
     kept: list[RegisteredStudy] = []
     look = _Look(trainer.config, kept)
     training = look.at(cohorts.training, progress.part(0.0, 0.4), training=True)
@@ -209,9 +213,7 @@ class _Look:
         stacked = study if isinstance(study, RegisteredStudy) else _as_if_registered(study)
         check_usable(stacked, training=training, allow_model_masks=self.config.allow_model_masks)
         left_out = is_rejected_pair(stacked)
-        lesions = (
-            0 if stacked.tumor_mask is None else int(ndimage.label(stacked.tumor_mask.array, np.ones((3, 3, 3)))[1])
-        )
+        lesions = 0 if stacked.tumor_mask is None else int(ndimage.label(stacked.tumor_mask.array, TOUCHING)[1])
         if training and not left_out and len(self.kept) < REHEARSED and (lesions or not self.kept):
             self.kept.append(stacked)
         return StudyFacts(
@@ -341,6 +343,8 @@ def _duration(seconds: float) -> str:
 def _peak_bytes() -> int:
     """Return the most memory that this process ever had."""
     if sys.platform == "win32":
+        import psutil
+
         return int(psutil.Process().memory_info().peak_wset)
     import resource
 

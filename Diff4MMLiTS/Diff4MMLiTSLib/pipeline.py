@@ -7,6 +7,7 @@ construction; a segmenter is trained on real and synthetic studies.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -29,9 +30,11 @@ from .core.study import (
     Segmentation,
     Study,
     SyntheticPair,
+    is_rejected,
     without_rejected,
 )
 from .core.study_io import (
+    QA_FILE,
     find_studies,
     input_hashes,
     read_normal,
@@ -42,12 +45,15 @@ from .core.study_io import (
     write_segmentation,
     write_study,
 )
+from .core.study_records import qa_of
 from .core.tumor_sizes import fit_sizes, lesion_diameters_mm
 from .liver_finders import NO_LIVER_SOURCE, LiverSource, liver_finder
 from .stages.inpainting import NormalCTGenerator
 from .stages.registration import LiverFinder, register_study
 from .stages.segmentation import MultimodalSegmenter
 from .stages.synthesis import MultimodalCTSynthesizer
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,21 +173,39 @@ def synthesize_cohort(
     check_apart(source, studies, out)
     jobs = [
         Job(folder, out / f"{folder.name}_synthetic-{number:04d}", number)
-        for folder in studies
+        for folder in _inpainted_well(studies)
         for number in range(1, pairs + 1)
     ]
     work = partial(_synthesize, model=model, config=config, options=options, mask=mask)
     return _process(jobs, work, options, progress)
 
 
-def sizes_of_cohort(folder: Path) -> SizeDistribution:
+def _inpainted_well(folders: Sequence[Path]) -> tuple[Path, ...]:
+    """Leave out studies whose inpainting was rejected: what is left of a tumor there would be an unlabeled one."""
+    kept = tuple(folder for folder in folders if not is_rejected(qa_of(folder / QA_FILE), "inpaint"))
+    for folder in sorted(set(folders) - set(kept)):
+        log.warning("%s is left out: its inpainting was rejected", folder.name)
+    if not kept:
+        raise InputError(
+            "The inpainting of every study was rejected",
+            expected="studies without tumors, or whose tumors were taken out well",
+            remedy="See the reasons in qa.json; inpaint again with another margin or model",
+        )
+    return kept
+
+
+def sizes_of_cohort(folder: Path, progress: Progress) -> SizeDistribution:
     """Return the sizes of the tumors of a study or cohort, fitted.
 
     Raises:
         InputError: No study there, or too few lesions.
+        CanceledError: The user asked to stop.
     """
     diameters: list[float] = []
-    for study in map(read_study, find_studies(folder)):
+    folders = find_studies(folder)
+    for number, each in enumerate(folders):
+        progress.update(number / len(folders), f"sizes of {each.name}")
+        study = read_study(each)
         if study.tumor_mask is not None:
             diameters += lesion_diameters_mm(study.tumor_mask.array, study.tumor_mask.volume.grid)
     return fit_sizes(diameters)
@@ -189,7 +213,7 @@ def sizes_of_cohort(folder: Path) -> SizeDistribution:
 
 def pairs_summary(out: Path, names: Sequence[str]) -> str:
     """Say how many draws the pairs of these names took, and what became of them."""
-    qualities = [quality for name in names if (quality := read_study(out / name).qa.get("synthesize"))]
+    qualities = [quality for name in names if (quality := qa_of(out / name / QA_FILE).get("synthesize"))]
     rejected = int(sum(quality.measures.get("rejected_draws", 0.0) for quality in qualities))
     verdicts = Counter(str(quality.verdict) for quality in qualities)
     counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))

@@ -55,6 +55,7 @@ def train_recipe(trainer: Trainer, run: Path, *, folder: Path, progress: Progres
             case TrainTarget.DENOISER:
                 return trainer.synthesizer(cohorts, autoencoder_of(trainer.config, folder), run, stoppable)
             case TrainTarget.SYNTHESIZER:
+                on_main_process(trainer.device, lambda: trainer.keep_recipe(run))
                 autoencoder = trainer.autoencoder(cohorts, run / "autoencoder", stoppable.part(0.0, 0.3))
                 return trainer.synthesizer(cohorts, autoencoder, run / "synthesizer", stoppable.part(0.3, 1.0))
             case TrainTarget.SEGMENTER:

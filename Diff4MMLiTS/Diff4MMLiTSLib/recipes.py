@@ -24,7 +24,7 @@ from .core.config import (
     TrainTarget,
 )
 from .core.errors import InputError
-from .core.files import exists_error, new_file
+from .core.files import new_file
 from .core.intensity import Window
 from .core.progress import Progress
 from .nets.autoencoder import Autoencoder
@@ -32,10 +32,20 @@ from .pairing import paired_with_normal
 from .stages.inpainting import WINDOW
 from .synthetic_stream import fresh_pairs
 from .training.autoencoder_qa import check_autoencoder, measure_autoencoder
-from .training.checkpoint import Weights, fill_network, load_model, network_config, save_model, software_versions
+from .training.checkpoint import (
+    Weights,
+    fill_network,
+    load_card,
+    load_model,
+    model_hash,
+    network_config,
+    save_model,
+    software_versions,
+)
 from .training.cohorts import load_cohort
-from .training.datasets import WorkingStudy, data_hash
+from .training.datasets import WorkingStudy, check_no_leak, data_hash
 from .training.denoising import denoiser_task, patches_of
+from .training.fresh_pairs import FreshPairs
 from .training.generative import autoencoder_task, inpainter_task
 from .training.pairs import known_lesions_of
 from .training.processes import join_processes, on_main_process
@@ -165,6 +175,7 @@ class Trainer:
             config.window_hu,
             {"segmenter": config.network},
             numbers=learned_numbers(config),
+            more_data=_pairs_text(synthesizer, fresh),
         )
         return self._train(task, config.loop, run, studies, kind, progress.part(0.1, 1.0))
 
@@ -172,11 +183,13 @@ class Trainer:
         """Write the recipe into a run folder.
 
         Raises:
-            InputError: The run goes on and was begun with another recipe.
+            InputError: The run was begun before and is not resumed, or was begun with another recipe.
         """
         new = _shown_recipe(self.config)
         file = run / RECIPE_FILE
-        if self.resume and file.is_file():
+        if file.is_file():
+            if not self.resume:
+                raise _begun_error(run)
             _check_same_recipe(json.loads(file.read_text(encoding="utf-8")), new)
         with new_file(file, force=True) as partial:
             partial.write_text(json.dumps(new, indent=2) + "\n", encoding="utf-8")
@@ -186,7 +199,7 @@ class Trainer:
         if not model.exists():
             return None
         if not self.resume:
-            raise exists_error(run)
+            raise _begun_error(run)
         return model
 
     def _load(
@@ -217,7 +230,14 @@ class Trainer:
             cache=self.cache,
             progress=progress.part(0.7, 1.0),
         )
+        check_no_leak(training, validation)
         return training, validation
+
+    def _name(self, kind: ModelKind) -> str:
+        """Return the name of a model; recipes that make several tell them apart by their kinds."""
+        whole = {TrainTarget.ALL: None, TrainTarget.SYNTHESIZER: ModelKind.SYNTHESIZER}
+        is_one_of_several = self.config.target in whole and kind is not whole[self.config.target]
+        return f"{self.config.name}-{kind}" if is_one_of_several else self.config.name
 
     def _train(
         self,
@@ -233,7 +253,7 @@ class Trainer:
         synthetic = sum(study.synthetic for study in studies)
         card = ModelCard(
             kind=kind.kind,
-            name=self.config.name if self.config.target is not TrainTarget.ALL else f"{self.config.name}-{kind.kind}",
+            name=self._name(kind.kind),
             spacing_mm=kind.spacing_mm,
             window_hu=kind.window_hu,
             networks={name: network.model_dump(mode="json") for name, network in kind.networks.items()},
@@ -241,7 +261,7 @@ class Trainer:
             versions=software_versions(),
             seed=loop.seed,
             data_hash=data_hash(studies),
-            training_data=f"{len(studies) - synthetic} studies and {synthetic} synthetic studies",
+            training_data=f"{len(studies) - synthetic} studies and {synthetic} synthetic studies{kind.more_data}",
             intended_use=self.config.intended_use,
             metrics=dict(result.metrics),
         )
@@ -260,8 +280,25 @@ class _Kind:
     networks: Mapping[str, Settings]
     frozen: Mapping[str, Mapping[str, torch.Tensor]] = field(default_factory=dict)
     numbers: Mapping[str, float] = field(default_factory=dict)
+    more_data: str = ""
+    """What was learned from besides the studies."""
     measure: Callable[[Mapping[str, Weights]], Mapping[str, float]] = lambda _weights: {}
     """Measures the trained weights."""
+
+
+def _pairs_text(synthesizer: Path | None, fresh: FreshPairs | None) -> str:
+    if synthesizer is None or fresh is None:
+        return ""
+    name, digest = load_card(synthesizer).name, model_hash(synthesizer)
+    return f", and pairs that {name} ({digest[:12]}) made from {len(fresh.origins)} normal studies while training"
+
+
+def _begun_error(run: Path) -> InputError:
+    return InputError(
+        f"The run '{run.name}' was begun before",
+        expected="a new run folder",
+        remedy="Go on with --resume, or choose another folder",
+    )
 
 
 def _shown_recipe(config: TrainConfig) -> dict[str, Any]:  # Any: JSON of a configuration

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from Diff4MMLiTSLib.core.config import PairSource, TrainConfig
 from Diff4MMLiTSLib.core.errors import InputError
+from Diff4MMLiTSLib.core.study import StageQA, Verdict
 from Diff4MMLiTSLib.core.study_io import write_normal
 from Diff4MMLiTSLib.synthetic_stream import fresh_pairs
 from Diff4MMLiTSLib.training.checkpoint import save_model
@@ -49,8 +52,25 @@ def test_a_pool_has_the_size_that_the_recipe_asks_for(a_normal_study, a_synthesi
     assert len({pairs.of_item(index, rng).tumor.tobytes() for index in range(8)}) == 2
 
 
-def test_files_need_no_source(tmp_path):
-    assert source_of({}, tmp_path / "nothing", tmp_path / "nothing") is None
+def test_a_liver_without_room_is_shown_without_a_tumor(a_normal_study, a_synthesizer, tmp_path):
+    write_normal(a_normal_study, tmp_path / "normal" / "a")
+    config = {"pair_source": PairSource.FRESH}
+    crowded = {**SETTINGS["synthesize"], "tumor": {"diameter_mm": (90.0, 95.0), "tries": 2}}
+    source = fresh_pairs(
+        TrainConfig(**{**SETTINGS, "synthesize": crowded}, **config),
+        [tmp_path / "normal"],
+        a_synthesizer,
+        torch.device("cpu"),
+    )
+    assert not source.of_item(0, np.random.default_rng(0)).tumor.any()
+
+
+def test_a_study_whose_inpainting_was_rejected_gets_no_tumor(a_normal_study, a_synthesizer, tmp_path, caplog):
+    rejected = replace(a_normal_study.study, qa={"inpaint": StageQA(Verdict.REJECT, 0.0)})
+    write_normal(replace(a_normal_study, study=rejected), tmp_path / "normal" / "a")
+    with pytest.raises(InputError, match="no normal study"):
+        source_of({"pair_source": PairSource.FRESH}, tmp_path / "normal", a_synthesizer)
+    assert "inpainting was rejected" in caplog.text
 
 
 def test_without_normal_studies_there_is_no_source(a_synthesizer, tmp_path):

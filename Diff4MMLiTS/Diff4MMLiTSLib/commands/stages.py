@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from ..arguments import add_model, add_stage, natural, positive
+from ..core.errors import InputError
 from ..core.progress import Progress
 from .command import Command, finished, run_options, settings_of
 
@@ -94,9 +95,12 @@ def _synthesize(options: Namespace, progress: Progress) -> Path:
         )
         if value is not None
     ]
+    if options.mask and options.sizes_from:
+        raise InputError("--mask and --sizes-from: a mask that is given has its size", expected="one of them")
     config = settings_of(SynthesizeConfig, options, assignments)
     if options.sizes_from:
-        tumor = config.tumor.model_copy(update={"sizes": sizes_of_cohort(options.sizes_from)})
+        sizes = sizes_of_cohort(options.sizes_from, progress.part(0.0, 0.02))
+        tumor = config.tumor.model_copy(update={"sizes": sizes})
         config = config.model_copy(update={"tumor": tumor})
     result = synthesize_cohort(
         options.source,
@@ -109,7 +113,7 @@ def _synthesize(options: Namespace, progress: Progress) -> Path:
         progress=progress,
     )
     out = finished(result, options)
-    progress.update(1.0, pairs_summary(out, [*result.written, *result.skipped]))
+    progress.show(1.0, pairs_summary(out, [*result.written, *result.skipped]))
     return out
 
 

@@ -106,8 +106,9 @@ def _evaluate_arguments(parser: ArgumentParser) -> None:
 def _evaluate(options: Namespace, progress: Progress) -> Path:
     from ..core.errors import InputError
     from ..reporting.comparison import evaluate_methods, write_comparison
-    from ..reporting.evaluation import evaluate_cohort, write_evaluation
+    from ..reporting.evaluation import evaluate_cohort, report_paths, write_evaluation
 
+    report_paths(options.out, force=options.force)  # said now, not after all the work
     methods: dict[str, Path] = dict(options.predicted)
     if len(methods) < len(options.predicted):
         raise InputError("Two methods have one name", expected="NAME=FOLDER with different names")

@@ -257,6 +257,11 @@ def rejected_phases(study: Study) -> frozenset[Phase]:
     )
 
 
+def is_rejected(qa: Mapping[str, StageQA], stage: str) -> bool:
+    """Return whether a stage judged its own result unusable, of a study's ``qa``."""
+    return stage in qa and qa[stage].verdict is Verdict.REJECT
+
+
 def without_rejected(study: RegisteredStudy) -> RegisteredStudy:
     """Return a study without the phases that registration rejected: to later stages they are missing.
 

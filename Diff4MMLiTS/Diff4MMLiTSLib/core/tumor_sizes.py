@@ -6,22 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from .config import SizeDistribution
 from .errors import InputError
 from .grid import Grid
+from .lesions import match_lesions
 
 FEWEST_LESIONS = 5
 """Fewer do not tell a spread."""
-TOUCHING = np.ones((3, 3, 3))
 
 
 def lesion_diameters_mm(tumor: NDArray[np.bool_], grid: Grid) -> tuple[float, ...]:
     """Return the diameter of the ball of the volume of each lesion of a mask (Z, Y, X)."""
-    labels, _ = ndimage.label(tumor, structure=TOUCHING)
-    volumes_mm3 = np.bincount(labels.ravel())[1:] * grid.voxel_ml * 1000.0
-    return tuple(float(value) for value in np.cbrt(6.0 * volumes_mm3 / np.pi))
+    return tuple(lesion.diameter_mm for lesion in match_lesions(tumor, tumor, grid).truth)
 
 
 def fit_sizes(diameters_mm: Sequence[float]) -> SizeDistribution:
@@ -37,8 +34,9 @@ def fit_sizes(diameters_mm: Sequence[float]) -> SizeDistribution:
             remedy="Give a larger cohort, or choose size classes (tumor.class_weights)",
         )
     logarithms = np.log(np.asarray(diameters_mm))
+    median_mm = float(np.exp(logarithms.mean()))
     return SizeDistribution(
-        median_mm=float(np.exp(logarithms.mean())),
+        median_mm=min(max(median_mm, min(diameters_mm)), max(diameters_mm)),  # of equal sizes it is off by rounding
         spread=float(logarithms.std(ddof=1)),
         smallest_mm=float(min(diameters_mm)),
         largest_mm=float(max(diameters_mm)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .. import __version__
@@ -18,7 +18,7 @@ from ..core.statistics import Interval
 from .comparison_report import comparison_report
 from .evaluation import evaluate_cohort, report_paths, study_cells, study_columns
 from .html import write_report
-from .scores import Evaluation, Json, compare_methods, evaluation_record, finite, limits, recall_difference
+from .scores import Comparison, Evaluation, Json, compare_methods, evaluation_record, finite, limits, recall_difference
 
 
 def evaluate_methods(methods: Mapping[str, Path], truth: Path, *, progress: Progress) -> dict[str, Evaluation]:
@@ -40,14 +40,24 @@ def evaluate_methods(methods: Mapping[str, Path], truth: Path, *, progress: Prog
     return evaluations
 
 
-def comparison_record(evaluations: Mapping[str, Evaluation], baseline: str) -> Json:
-    """Return everything as plain JSON: what ``evaluate`` writes of one method, by method, and the comparisons."""
+def comparison_record(
+    evaluations: Mapping[str, Evaluation],
+    baseline: str,
+    found: Sequence[Comparison],
+    recalls: Mapping[str, Interval],
+) -> Json:
+    """Return everything as plain JSON: what ``evaluate`` writes of one method, by method, and the comparisons.
+
+    Args:
+        evaluations: Evaluation by the name of the method.
+        baseline: The method that the others are compared with.
+        found: What ``compare_methods`` returns.
+        recalls: Difference of lesion recall by the name of every other method.
+    """
     comparisons: dict[str, Json] = {
-        name: {"lesion_recall": _interval_record(recall_difference(each, evaluations[baseline]))}
-        for name, each in evaluations.items()
-        if name != baseline
+        name: {"lesion_recall": _interval_record(difference)} for name, difference in recalls.items()
     }
-    for each in compare_methods(evaluations, baseline):
+    for each in found:
         comparisons[each.method].setdefault(each.structure, {})[each.metric] = {
             **_interval_record(each.paired.difference),
             "studies": each.paired.difference.count,
@@ -87,11 +97,13 @@ def write_comparison(evaluations: Mapping[str, Evaluation], path: Path, *, basel
         InputError: As ``write_evaluation``, or there is no such baseline.
     """
     table, page = report_paths(path, force=force)
-    record = json.dumps(comparison_record(evaluations, baseline), indent=2, ensure_ascii=False, allow_nan=False)
+    found = compare_methods(evaluations, baseline)
     recalls = {
         name: recall_difference(each, evaluations[baseline]) for name, each in evaluations.items() if name != baseline
     }
-    report = comparison_report(evaluations, baseline, compare_methods(evaluations, baseline), recalls)
+    content = comparison_record(evaluations, baseline, found, recalls)
+    record = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+    report = comparison_report(evaluations, baseline, found, recalls)
     write_report(report, page, force=force)
     with new_file(table, force=force) as partial:
         partial.write_text(comparison_csv(evaluations), encoding="utf-8")

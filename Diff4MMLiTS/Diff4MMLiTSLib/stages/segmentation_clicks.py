@@ -16,9 +16,10 @@ from scipy import ndimage
 from .. import __version__
 from ..core.errors import InputError, MissingError
 from ..core.grid import Grid, Volume
+from ..core.lesions import TOUCHING
 from ..core.progress import Progress
 from ..core.study import HistoryEntry, Mask, MaskSource, RegisteredStudy, Segmentation
-from ..training.clicks import TOUCHING, VoxelClick, guidance_maps
+from ..training.clicks import VoxelClick, guidance_maps
 from ..training.datasets import stack_on
 from ..training.inference import PROBABLE, as_bytes, probabilities
 from ..training.search import Found

@@ -238,8 +238,9 @@ class MultimodalCTSynthesizer:
         device = next(self.denoiser.parameters()).device
         generator = torch.Generator().manual_seed(wish.seed)  # on the CPU: the same noise on every device
         flags = torch.from_numpy(presence[None]).to(device)
+        # Cloned: rounding depends on the alignment of the memory, which is numpy's own affair.
         latents, flat = (
-            self.autoencoder.encode(torch.from_numpy(part[:, None]).to(device)) for part in images
+            self.autoencoder.encode(torch.from_numpy(part[:, None]).clone().to(device)) for part in images
         )  # (P, C, Z', Y', X')
         base = (flat * flags[0, :, None, None, None, None]).flatten(0, 1)[None]  # (1, P C, Z', Y', X')
         cells = soft_occupancy(torch.from_numpy(occupancy[None, None]).to(device), self.autoencoder)

@@ -12,6 +12,7 @@ from scipy import ndimage
 from ..core.enhancement import TumorFamily, family_of, tells_families
 from ..core.grid import Grid, Volume
 from ..core.known_lesions import CELL_MM, CELLS, KnownLesions
+from ..core.lesions import TOUCHING
 from ..core.parenchyma import compare_texture, parenchyma_voxels, seam_ratio
 from ..core.phases import ALL_PHASES, Phase
 from ..core.study import PhaseQA, StageQA, Verdict
@@ -137,7 +138,7 @@ def _check_copy(
     change = np.zeros((len(ALL_PHASES), *mask[box].shape), dtype=np.float32)
     for phase, volume in grown.items():
         change[ALL_PHASES.index(phase)] = volume.array[box] - np.asarray(normal[phase].array[box], dtype=np.float32)
-    labels, count = ndimage.label(mask[box], structure=np.ones((3, 3, 3)))
+    labels, count = ndimage.label(mask[box], structure=TOUCHING)
     nearest = min(known.nearest(change, labels == number, cropped_grid(grid, box)) for number in range(1, count + 1))
     limit = known.copy_limit()
     reasons = (f"it is a copy of a lesion that was learned from (distance {nearest:.2f} < {limit:.2f})",)

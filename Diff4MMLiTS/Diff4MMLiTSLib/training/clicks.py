@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ..core.lesions import TOUCHING
 from .patches import Patch
 
 CLICK_SIGMA_MM = 6.0
 """Standard deviation of the ball around a click; it belongs to the weights that have learned it. Two voxels of 3 mm."""
 CORE = 0.5
 """Users click well inside a lesion: at least at this part of its largest depth."""
-TOUCHING = np.ones((3, 3, 3))
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]

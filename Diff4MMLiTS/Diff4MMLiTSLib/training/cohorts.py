@@ -16,6 +16,7 @@ from ..core.grid import Grid
 from ..core.phases import Phase
 from ..core.progress import Progress
 from ..core.study_io import (
+    FORMAT,
     QA_FILE,
     STUDY_FILE,
     file_hash,
@@ -24,6 +25,7 @@ from ..core.study_io import (
     read_normal,
     read_registered,
 )
+from ..core.study_records import read_record
 from .cache import Entry, cached
 from .datasets import (
     FloatArray,
@@ -106,7 +108,8 @@ def load_normal(folder: Path, grid: Grid, *, cache: Path | None = None) -> tuple
 def working_key(folder: Path, spacing_mm: float, margin_mm: float | None) -> dict[str, object]:
     """Return all that a working study depends on: the content of its files, the settings, and this software."""
     settings = {"spacing_mm": spacing_mm, "margin_mm": margin_mm, "version": __version__}
-    return {"what": "study", "inputs": _input_hashes(folder), **settings}
+    study_id = read_record(folder / STUDY_FILE, newest=FORMAT).get("study_id", folder.name)
+    return {"what": "study", "study_id": study_id, "inputs": _input_hashes(folder), **settings}
 
 
 def _make_entry(

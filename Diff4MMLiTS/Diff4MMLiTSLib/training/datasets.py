@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from ..core.errors import InputError
 from ..core.grid import Grid, Volume, resample
+from ..core.lesions import TOUCHING
 from ..core.phases import ALL_PHASES, Phase
 from ..core.study import Mask, MaskSource, RegisteredStudy, Verdict, rejected_phases, source_study_of
 
@@ -61,7 +62,7 @@ class WorkingStudy:
     @cached_property
     def lesions(self) -> tuple[NDArray[np.int64], ...]:
         """Voxel indices (N, 3), z, y, x, of each connected component of the tumor mask."""
-        labels, count = ndimage.label(self.tumor, structure=np.ones((3, 3, 3)))
+        labels, count = ndimage.label(self.tumor, structure=TOUCHING)
         return tuple(np.argwhere(labels == index + 1) for index in range(count))
 
     @cached_property
@@ -105,6 +106,27 @@ def check_usable(study: RegisteredStudy, *, training: bool, allow_model_masks: b
         )
     check_allowed(standing_of(study), training=training, allow_model_masks=allow_model_masks)
     return study
+
+
+def check_no_leak(
+    training: Iterable[WorkingStudy], validation: Iterable[WorkingStudy], made_from: Iterable[str] = ()
+) -> None:
+    """Refuse studies that are learned from and measured on; a synthetic one counts as the study it was made from.
+
+    Args:
+        training: Studies to learn from.
+        validation: Studies that are only measured.
+        made_from: Ids of studies that more training studies are made from.
+
+    Raises:
+        InputError: One is in both.
+    """
+    learned = {study.origin for study in training} | set(made_from)
+    if shared := learned & {study.origin for study in validation}:
+        raise InputError(
+            f"Study '{min(shared)}' is in training and validation",
+            expected="different studies; a synthetic one counts as the study that it was made from",
+        )
 
 
 def standing_of(study: RegisteredStudy) -> Standing:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
+from ..core.lesions import TOUCHING
 from ..core.metrics import bounding_box
 from ..nets.segmenter import LIVER, TUMOR, segmenter_input
 
@@ -117,7 +118,7 @@ def largest_component(mask: BoolArray) -> BoolArray:
 
 def without_small_components(mask: BoolArray, *, minimum_voxels: float) -> BoolArray:
     """Return a mask (Z, Y, X) without its components (26-connected) of fewer voxels."""
-    labels, _ = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    labels, _ = ndimage.label(mask, structure=TOUCHING)
     large = np.bincount(labels.ravel()) >= minimum_voxels
     large[0] = False
     return np.asarray(large[labels])

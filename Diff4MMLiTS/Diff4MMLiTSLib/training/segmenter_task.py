@@ -17,7 +17,7 @@ from ..core.intensity import Window
 from ..core.progress import silent
 from ..nets.segmenter import LIVER, TUMOR, build_segmenter, resolutions, segmenter_input
 from .clicks import CLICK_SIGMA_MM, VoxelClick, guidance_maps, simulate_clicks
-from .datasets import BoolArray, WorkingStudy, coarser, stack_working
+from .datasets import BoolArray, WorkingStudy, check_no_leak, coarser, stack_working
 from .fresh_pairs import FreshPairs
 from .inference import masks_of
 from .losses import deep_supervision_loss
@@ -53,12 +53,7 @@ def segmenter_task(
         raise InputError(
             f"{len(studies)} studies to train on and {len(validation)} to validate on", expected="at least one of each"
         )
-    origins = {study.origin for study in studies} | (fresh.origins if fresh else set())
-    if shared := origins & {study.origin for study in validation}:
-        raise InputError(
-            f"Study '{min(shared)}' is in training and validation",
-            expected="different studies; a synthetic one counts as the study that it was made from",
-        )
+    check_no_leak(studies, validation, fresh.origins if fresh else ())
     network = fresh_segmenter(config.network, seed=config.loop.seed)
     return Task(
         kind=ModelKind.SEGMENTER,

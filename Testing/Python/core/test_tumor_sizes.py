@@ -29,6 +29,12 @@ def test_a_log_normal_distribution_is_found_again():
     assert sizes.spread == pytest.approx(0.5, rel=0.1)
 
 
+@pytest.mark.parametrize("diameter_mm", [7.3, 11.7, 12.9, 23.1])
+def test_lesions_of_one_size_are_a_distribution_too(diameter_mm):
+    sizes = fit_sizes([diameter_mm] * 6)
+    assert sizes.smallest_mm == sizes.median_mm == sizes.largest_mm == diameter_mm
+
+
 def test_few_lesions_tell_no_distribution():
     with pytest.raises(InputError, match="3 lesions"):
         fit_sizes([10.0, 20.0, 30.0])

@@ -19,6 +19,7 @@ from Diff4MMLiTSLib.core.study import (
     Verdict,
 )
 from Diff4MMLiTSLib.training.datasets import (
+    check_no_leak,
     check_usable,
     coarser,
     data_hash,
@@ -140,3 +141,12 @@ def test_a_coarser_study_keeps_liver_and_brightness() -> None:
     assert abs(volumes[0] / volumes[1] - 1) < 0.05
     inner = coarse.liver & ~coarse.tumor
     assert abs(np.percentile(coarse.phases[2][inner], 75) - 118) < 6  # at its border voxels are mixed
+
+
+def test_no_study_is_learned_from_and_measured_on_nor_one_that_was_made_from_it(a_study):
+    study = to_working_study(a_study, spacing_mm=3.0, margin_mm=None)
+    made = replace(study, study_id="another", synthetic=True, source_study=study.study_id)
+    check_no_leak([study], [replace(study, study_id="another")])
+    for training, more in (([study], ()), ([made], ()), ([], (study.study_id,))):
+        with pytest.raises(InputError, match="in training and validation"):
+            check_no_leak(training, [study], more)

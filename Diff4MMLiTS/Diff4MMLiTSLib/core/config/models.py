@@ -25,7 +25,7 @@ class ModelCard(Settings):
 
     Attributes:
         networks: Configuration of each network by its name; each has its ``<name>.safetensors``.
-        numbers: Measured constants that the networks need, for example ``latent_scale``.
+        numbers: Measured constants that the networks need, for example ``coarse_factor``.
         data_hash: SHA-256 over the training studies (ids and voxels).
     """
 
