@@ -98,6 +98,7 @@ class ReviewPanel:
                 return
             if review.pair is not before:
                 self._show_pair()
+            self._show_comment()
             self.refresh()
 
     def close(self) -> None:
@@ -106,6 +107,7 @@ class ReviewPanel:
         self.review, self._shown, self._note = None, None, ""
         self._views.close()
         self._scene.clear()
+        self._show_comment()
         self.refresh()
 
     def _connect(self) -> None:
@@ -169,6 +171,7 @@ class ReviewPanel:
     def _show_pair(self) -> None:
         if self.review is None:
             return
+        self._show_comment()
         with waiting():
             pair = self.review.pair
             try:
@@ -184,8 +187,6 @@ class ReviewPanel:
         review, ui = self.review, self.ui
         if review is None:
             ui.pairCount.text, ui.pairName.text, ui.reviewSummary.text = "", "", ""
-            with silent(ui.commentEdit):
-                ui.commentEdit.text = ""
             ui.pairMessage.text = _("Open a folder of synthetic pairs; the review goes on where you left it.")
             return
         ui.pairCount.text = _("{number} of {count}").format(number=review.number, count=len(review.pairs))
@@ -195,10 +196,13 @@ class ReviewPanel:
         source = [] if self._shown is None or self._shown.source else [_("its source was not found beside the folder")]
         state = "; ".join([_decision_name(review.opinion.decision), *reasons, *source]) + "."
         ui.pairMessage.text = "\n".join(filter(None, [state, self._note]))
-        with silent(ui.commentEdit):
-            ui.commentEdit.text = review.opinion.comment
         counts = review.counts
         ui.reviewSummary.text = ", ".join(f"{_decision_name(each)}: {counts[each]}" for each in Decision)
+
+    def _show_comment(self) -> None:
+        """Show what was said about the pair; only with another pair, since somebody may be typing."""
+        with silent(self.ui.commentEdit):
+            self.ui.commentEdit.text = self.review.opinion.comment if self.review is not None else ""
 
     def _say(self, text: str) -> None:
         """Show a line about the last key, until the next one."""
@@ -238,7 +242,9 @@ class ReviewPanel:
         if not chosen or self.review is None:
             return
         review = self.review
+        self._save_comment()
         count = self._do(lambda: review.merge(Path(chosen)))
+        self._show_comment()
         self.refresh()
         if count is not False:
             lines = [f"{one} – {other}: {in_words(found)}" for (one, other), found in review.agreements().items()]

@@ -104,8 +104,6 @@ class SegmentPanel:
         self.tumors.close()
 
     def _show(self, result: SegmentationResult, model: Path, device: str) -> None:
-        if self._parameters is not None:
-            self._parameters.result = result.node
         self.tumors.show(result, model, device)
         if result.intended_use:
             self.bar.say(_("Segment: done. {use}").format(use=result.intended_use))

@@ -121,6 +121,21 @@ def test_a_comment_is_typed_without_deciding_anything(reviewer, cohort):
     assert Review(cohort, "R1").ledger.opinions("R1")[user.panel.review.pairs[0].key].comment == "a far rim"
 
 
+def test_a_comment_that_is_being_typed_survives_what_happens_meanwhile(reviewer, cohort):
+    user = reviewer().open(cohort).keys("c")
+    user.keys("a far")
+    user.driver.gui.refresh()
+    user.keys(" rim")
+    assert user.ui.commentEdit.text == "a far rim"
+    QTest.keyClick(user.ui.commentEdit, QtCore.Qt.Key_Return)
+    user.keys("n")
+    assert user.ui.commentEdit.text == ""
+    user.keys("p")
+    assert user.ui.commentEdit.text == "a far rim"
+    user.keys("u")
+    assert user.ui.commentEdit.text == ""
+
+
 def test_source_and_synthetic_are_shown_side_by_side_and_every_view_is_marked(reviewer, cohort):
     user = reviewer().open(cohort)
     widgets = user.manager.widgets

@@ -93,6 +93,16 @@ def test_the_threshold_changes_the_tumors_live_and_one_drag_is_one_undo(segmente
     assert tumors(segmented) == []
 
 
+def test_a_threshold_that_an_older_scene_remembers_changes_nothing(segmented):
+    before = tumors(segmented)
+    segmented.widget.exit()
+    segmented.widget.logic.getParameterNode().SetParameter("threshold", "0.9")
+    segmented.widget.enter()
+    segmented.settle(0.8)
+    assert tumors(segmented) == before
+    assert segmented.ui.thresholdSlider.value == pytest.approx(0.5)
+
+
 def place_point(module, point):
     """Click into a slice view: Slicer adds a point to the list that is being placed."""
     selection = slicer.mrmlScene.GetNodeByID("vtkMRMLSelectionNodeSingleton")
