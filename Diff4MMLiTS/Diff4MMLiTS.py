@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import slicer
+import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -110,9 +111,10 @@ class Diff4MMLiTSWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parent.isEntered:
             self.enter()
 
-    def onSceneChanged(self, _caller, _event):
-        """Follow the volumes that come and go."""
-        self.gui.scene_changed()
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onSceneChanged(self, _caller, _event, node):
+        """Follow the volumes and segmentations that come and go."""
+        self.gui.node_came_or_went(node)
 
 
 class Diff4MMLiTSLogic(ScriptedLoadableModuleLogic):

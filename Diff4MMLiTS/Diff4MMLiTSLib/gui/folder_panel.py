@@ -10,7 +10,7 @@ from pathlib import Path
 import qt
 
 from ..core.errors import Diff4MMLiTSError
-from . import logic
+from . import logic, views
 from .job_bar import JobBar
 from .scene import SceneStudy, load_study
 from .settings import read_setting, write_setting
@@ -52,7 +52,7 @@ class FolderPanel:
         try:
             with waiting():
                 if kind is FolderKind.IMAGES:
-                    load_images(folder)
+                    views.show_volume(load_images(folder)[0], fit=True)
                 elif kind is FolderKind.STUDY:
                     self._on_study(load_study(folder))
                 else:

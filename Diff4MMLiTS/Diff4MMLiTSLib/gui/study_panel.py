@@ -206,7 +206,7 @@ class StudyPanel:
             if volume not in study.phases.values():
                 roles.set_role(volume, None)
         self.registration = None
-        views.show_volume(study.reference)
+        views.show_volume(study.reference, fit=True)
         self._on_change()
 
     def _as_acquired(self) -> SceneStudy:

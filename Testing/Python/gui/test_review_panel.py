@@ -12,6 +12,7 @@ import slicer
 from PySide6.QtTest import QTest
 from qt_stand_in import QtCore, QtWidgets
 
+from Diff4MMLiTSLib.gui import views
 from Diff4MMLiTSLib.gui.ledger import Decision
 from Diff4MMLiTSLib.gui.review import Review
 from gui.pair_factory import add_pairs
@@ -159,6 +160,30 @@ def test_the_views_move_to_the_tumor(reviewer, cohort):
     node = user.manager.widgets["Review-synthetic-PVP"].node
     matrix = node.GetSliceToRAS()
     assert matrix.GetElement(2, 3) == pytest.approx(30 + 4 * 4)
+
+
+def test_what_the_user_loads_meanwhile_is_shown_in_the_other_views(reviewer, cohort):
+    user = reviewer().open(cohort)
+    red = layout_stand_in.SliceWidget("Red", 0)
+    reviewed = dict(user.manager.widgets)
+    user.manager.widgets["Red"] = red
+
+    def state():
+        return [(w.logic.composite.GetBackgroundVolumeID(), w.logic.fitted, depth_of(w)) for w in reviewed.values()]
+
+    before = state()
+    user.driver.gui.study.folders.open_folder(cohort.parent / "normal" / "study-1")
+    user.driver.settle()
+    shown = slicer.mrmlScene.GetNodeByID(red.logic.composite.GetBackgroundVolumeID())
+    assert shown.GetName().startswith("study-1 PVP")
+    assert red.logic.fitted == 1
+    views.jump_to((0.0, 0.0, 77.0))
+    assert depth_of(red) == pytest.approx(77)
+    assert state() == before
+
+
+def depth_of(widget):
+    return widget.node.GetSliceToRAS().GetElement(2, 3)
 
 
 def test_closing_gives_layout_and_scene_back(reviewer, cohort):

@@ -107,6 +107,7 @@ def test_a_folder_of_images_and_a_study_folder_are_opened(module, monkeypatch, t
         monkeypatch.setattr(qt_stand_in.FileDialog, "answer", str(folder))
         module.click("openFolderButton")
         assert sorted(module.phases().values()) == ["AP – arterial", "PVP – portal venous"]
+        assert shown()[0][0] is not None
         slicer.mrmlScene.Clear(0)
         module.settle()
 

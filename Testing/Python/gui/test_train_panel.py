@@ -7,6 +7,8 @@ import module_factory
 import pytest
 import slicer
 
+from Diff4MMLiTSLib.gui.training_plot import COLORS, TrainingPlot
+from Diff4MMLiTSLib.gui.training_run import Curve
 from gui.fake_engine import until
 
 
@@ -91,3 +93,18 @@ def test_every_button_says_why_it_cannot_be_pressed(slicer_opens):
         button = getattr(driver.ui, name)
         assert not button.enabled
         assert button.toolTip.endswith(".")
+
+
+def test_the_plot_keeps_its_nodes_while_the_same_curves_grow(slicer_opens):
+    plot = TrainingPlot(slicer_opens().ui.trainingPlotFrame)
+    names = [f"validation/{number}" for number in range(len(COLORS) + 2)]
+    plot.show([Curve(name, (1,), (0.5,)) for name in names])
+    before = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")}
+    assert len(before) == len(names)
+    plot.show([Curve(name, (1, 2, 3), (0.5, 0.4, 0.3)) for name in names])
+    series = slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")
+    assert {node.GetID() for node in series} == before
+    assert [node.GetTableNode().GetTable().GetNumberOfRows() for node in series] == [3] * len(names)
+    assert series[0].GetColor() == series[len(COLORS)].GetColor()
+    plot.clear()
+    assert slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode") == []
