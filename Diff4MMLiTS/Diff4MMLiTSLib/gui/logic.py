@@ -18,7 +18,7 @@ from .chain import Chain
 from .job import Job, JobState, Worker, engine_python
 from .models import list_models
 from .review import REVIEWER, Review
-from .roles import check_roles, role_of
+from .roles import check_roles, reference_among, role_of
 from .scene import (
     ALIGNED_ROLE,
     SceneStudy,
@@ -54,8 +54,23 @@ def study_of_scene(study_id: str = STUDY_ID) -> SceneStudy:
         phase = role_of(volume)
         if phase is not None and (volume in registered or phase not in replaced):
             choices.append((volume, phase))
+    return study_of(choices, liver=find_liver_segment(), study_id=study_id)
+
+
+def study_of(
+    choices: Sequence[tuple[Any, Phase]],  # Any: MRML is not typed
+    *,
+    liver: SegmentChoice | None,
+    study_id: str = STUDY_ID,
+) -> SceneStudy:
+    """Return the study of volumes with their phases; its reference is the one that was named when it was loaded.
+
+    Raises:
+        InputError: There is no volume, or two have the same phase.
+    """
     check_roles(choices)
-    return SceneStudy(study_id, {phase: volume for volume, phase in choices}, liver=find_liver_segment())
+    phases = {phase: volume for volume, phase in choices}
+    return SceneStudy(study_id, phases, reference_among(phases), liver=liver)
 
 
 def register(

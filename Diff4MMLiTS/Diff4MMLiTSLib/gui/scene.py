@@ -18,7 +18,7 @@ from ..core.study import SYNTHETIC_MARK, PhaseQA, StageQA, Verdict, check_study_
 from ..core.study_io import FORMAT, PROBABILITY_FILE, QA_FILE, STUDY_FILE, phase_files
 from ..core.study_records import Json, qa_of, read_record, write_record
 from .crossing import SYNTHETIC_ATTRIBUTE, load_transform, load_volume, read_image, write_image
-from .roles import set_role
+from .roles import REFERENCE_ATTRIBUTE, set_role
 from .segments import (
     liver_id,
     new_segmentation,
@@ -251,6 +251,7 @@ def load_study(folder: Path) -> SceneStudy:
             phases[phase] = volume
         named = record.get("reference_phase")
         study = SceneStudy(study_id, phases, parse_phase(str(named)) if named else None)
+        study.reference.SetAttribute(REFERENCE_ATTRIBUTE, study.reference_phase)
         if record.get("registered"):
             _mark_aligned(study)
         return _with_masks(study, folder, record, added)
@@ -375,6 +376,6 @@ def _mark_aligned(study: SceneStudy) -> None:
 
 
 def _inherit(source: slicer.vtkMRMLNode, made: slicer.vtkMRMLNode) -> None:
-    if source.GetAttribute(SYNTHETIC_ATTRIBUTE):
-        made.SetAttribute(SYNTHETIC_ATTRIBUTE, source.GetAttribute(SYNTHETIC_ATTRIBUTE))
+    for name in (SYNTHETIC_ATTRIBUTE, REFERENCE_ATTRIBUTE):
+        made.SetAttribute(name, source.GetAttribute(name))
     put_beside(made, source)

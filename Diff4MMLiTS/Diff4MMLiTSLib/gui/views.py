@@ -38,11 +38,11 @@ def show_volume(volume: slicer.vtkMRMLScalarVolumeNode, *, fit: bool = False) ->
     for layers in _own("vtkMRMLSliceCompositeNode"):
         layers.SetBackgroundVolumeID(volume.GetID())
         layers.SetForegroundVolumeID(None)
-    manager = layout_manager() if fit else None
-    names = manager.sliceViewNames() if manager is not None else ()
-    for name in names:
-        if not name.startswith(REVIEW_VIEW):
-            manager.sliceWidget(name).sliceLogic().FitSliceToBackground()
+    manager = layout_manager()
+    if fit and manager is not None:
+        for name in manager.sliceViewNames():
+            if not name.startswith(REVIEW_VIEW):
+                manager.sliceWidget(name).sliceLogic().FitSliceToBackground()
 
 
 def show_pair(reference: slicer.vtkMRMLScalarVolumeNode, other: slicer.vtkMRMLScalarVolumeNode, opacity: float) -> None:
