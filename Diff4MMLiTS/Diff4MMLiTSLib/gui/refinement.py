@@ -63,7 +63,7 @@ class Refinement:
 
     def __init__(self, result: SegmentationResult, worker: Worker | None = None) -> None:
         self._result = result
-        self._worker = worker
+        self.worker = worker
         self._record: Json = read_record(result.folder / STUDY_FILE, newest=FORMAT)
         _, self._index_to_world = read_values(result.folder / str(self._record["tumor"]["file"]))
         self._probability = _Probability.read(result.folder, self._record)
@@ -118,7 +118,7 @@ class Refinement:
             SceneClosedError: The segmentation is no longer in the scene.
         """
         self._check()
-        if self._worker is None or self._result.study_folder is None:
+        if self.worker is None or self._result.study_folder is None:
             raise InputError("There is no worker for clicks", expected="a result of a model of this computer")
         before = self._state()
         self._count += 1
@@ -139,7 +139,7 @@ class Refinement:
             self._did(before)
             return self._result.node
 
-        return self._worker.request(request, on_result=take)
+        return self.worker.request(request, on_result=take)
 
     def undo(self) -> None:
         """Take the last change back; harmless when there is none."""

@@ -42,6 +42,8 @@ class TumorPanel:
         self.lesions = LesionPanel(ui, bar)
         self.result: SegmentationResult | None = None
         self.refinement: Refinement | None = None
+        self._model = Path()
+        self._device = ""
         self._worker: Worker | None = None
         self._edits: list[tuple[Any, int]] = []  # Any: MRML is not typed
         self._tool = ClickTool(self._click, self._stop_clicking)
@@ -60,12 +62,20 @@ class TumorPanel:
         """Work on a new result; its model answers the clicks."""
         self.close()
         self.result = result
+        self._model, self._device = model, device
         self._worker = logic.warm_worker(model, device=device)
         self.refinement = Refinement(result, self._worker)
         segmentation = result.node.GetSegmentation()
         self._edits = [(segmentation, segmentation.AddObserver(event, self._edited)) for event in _edit_events()]
         self._show_threshold()
         self.measure()
+
+    def use_device(self, device: str) -> None:
+        """Let another device answer the clicks, from the next one on."""
+        if self._worker is not None and self.refinement is not None and device != self._device:
+            self._worker.close()
+            self._device = device
+            self._worker = self.refinement.worker = logic.warm_worker(self._model, device=device)
 
     def refresh(self) -> None:
         """Enable what can be done now, and say why the rest cannot."""

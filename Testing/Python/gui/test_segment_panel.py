@@ -15,6 +15,8 @@ import qt_stand_in
 import slicer
 from abdomen_scene import add_phases
 
+from gui.fake_engine import until
+
 
 @pytest.fixture
 def module(scene, monkeypatch, tmp_path):
@@ -125,6 +127,39 @@ def test_a_click_removes_a_false_tumor_and_another_adds_a_missed_one(segmented):
     segmented.wait_for_job()
     assert len(tumors(segmented)) == 3
     assert slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode") == [] or segmented.ui.addTumorButton.checked
+
+
+def device_of(tmp_path, command):
+    options = interpreter.calls(tmp_path, command)[-1]
+    return options[options.index("--device") + 1]
+
+
+def test_the_chosen_device_is_that_of_every_command(module, tmp_path):
+    add_phases("arterial", "portal venous")
+    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        node.SetNodeReferenceID("Diff4MMLiTS.AlignedTo", None)
+    module.settle()
+    module.choose("deviceSelector", "Processor (CPU)")
+    for button in ("registerButton", "applyButton"):
+        module.click(button)
+        module.wait_for_job()
+    module.click("addTumorButton")
+    until(lambda: (tmp_path / "calls.txt").read_text().count("serve") == 1)
+    assert [device_of(tmp_path, command) for command in ("register", "segment", "serve")] == ["cpu"] * 3
+    module.choose("deviceSelector", "Automatic")
+    lesion = module.gui.segment.tumors.lesions.lesions[0]
+    place_point(module, lesion.center_ras_mm)
+    module.wait_for_job()
+    assert device_of(tmp_path, "serve") == "auto"
+
+
+def test_a_device_that_a_scene_brought_is_shown_as_long_as_it_is_used(module):
+    module.widget.exit()
+    module.widget.logic.getParameterNode().device = "cuda:1"
+    module.widget.enter()
+    assert module.ui.deviceSelector.currentText == "cuda:1 (not found here)"
+    module.choose("deviceSelector", "Automatic")
+    assert module.widget.logic.getParameterNode().device == "auto"
 
 
 def test_leaving_the_place_mode_releases_the_button(segmented):
