@@ -16,7 +16,7 @@ import slicer
 from ..core.phases import Phase
 from .chain import Chain
 from .job import Job, JobState, Worker, engine_python
-from .models import list_models
+from .models import find_model
 from .review import REVIEWER, Review
 from .roles import check_roles, reference_among, role_of
 from .scene import (
@@ -155,14 +155,14 @@ def synthesize(study: SceneStudy, wish: SynthesisWish, *, mask: Sequence[Segment
     Args:
         study: With a liver, aligned or of one phase, and ``is_tumor_free=True`` or all its tumors in ``tumor``:
             ``dataclasses.replace(study_of_scene(), is_tumor_free=True)``.
-        wish: Model, folder, number of pairs and so on: ``SynthesisWish(model=…, out=…, pairs=10)``.
+        wish: Folder, number of pairs, models and so on: ``SynthesisWish(out=…, pairs=10)``.
         mask: Segments that are the shape of the new tumors; none to draw it.
 
     Raises:
         InputError: It is not known whether the study has tumors, or there are pairs of this name already.
         SceneClosedError: A volume is no longer in the scene.
     """
-    return synthesis_job(study, replace(wish, model=_full(wish.model), out=_full(wish.out)), mask)
+    return synthesis_job(study, replace(wish, out=_full(wish.out)), mask)
 
 
 def review(folder: Path | str, *, reviewer: str = "") -> Review:
@@ -232,9 +232,7 @@ def _start(
 
 
 def _model(model: Path | str, device: str) -> list[str]:
-    """Return the options for a model: the folder of a listed one of this name, else what is there at the path."""
-    listed = {each.name: each.folder for each in reversed(list_models("segmenter"))}  # the user's before the bundled
-    return ["--model", str(listed.get(str(model)) or _full(Path(model))), "--device", device]
+    return ["--model", str(find_model(model, "segmenter")), "--device", device]
 
 
 def _full(path: Path) -> Path:

@@ -72,6 +72,12 @@ def list_models(kind: str = "") -> tuple[InstalledModel, ...]:
     return tuple(model for model in found if kind in ("", model.kind))
 
 
+def find_model(model: Path | str, kind: str) -> Path:
+    """Return the folder of the model of this kind and name, the user's before the bundled; else what the path names."""
+    listed = {each.name: each.folder for each in reversed(list_models(kind))}
+    return listed.get(str(model)) or Path(model).expanduser().absolute()
+
+
 def import_model(source: Path) -> InstalledModel:
     """Copy a model into ``models_folder``: a folder, its ``model.json``, or a zip file of one.
 
