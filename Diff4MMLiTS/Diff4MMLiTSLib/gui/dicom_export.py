@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import slicer
@@ -13,6 +12,7 @@ from ..core.errors import InputError
 from .job import Job, engine_python
 from .scene import SceneStudy, SegmentationResult, SegmentChoice, write_study
 from .segments import liver_id, tumor_ids
+from .work_folder import work_folder
 
 INSTANCES_ATTRIBUTE = "DICOM.instanceUIDs"
 
@@ -33,7 +33,7 @@ def export_job(result: SegmentationResult, out: Path, dicom: Path | None = None)
     Raises:
         InputError: There is no liver or no tumor.
     """
-    work = TemporaryDirectory(prefix="Diff4MMLiTS-")
+    work = work_folder()
     place = Path(work.name)
     source = write_study(_as_it_is(result), place / result.study.study_id)
     folder = dicom or _copied(_files_of(result.study.reference), place / "dicom")

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import slicer
@@ -32,6 +31,7 @@ from .segments import liver_id
 from .settings import read_setting
 from .synthesis import SynthesisWish, synthesis_job
 from .training_run import TrainingRun
+from .work_folder import work_folder
 
 STUDY_ID = "study"
 """Name of a study of the scene, unless the user gives another: what the scene calls it may be the patient's name."""
@@ -88,7 +88,7 @@ def register(
         InputError: The study cannot be written.
         SceneClosedError: A volume is no longer in the scene.
     """
-    work = _new_folder()
+    work = work_folder()
     options = ["--method", method, "--device", device]
     if liver_model is not None and study.liver is None:
         options += ["--liver-model", str(liver_model)]
@@ -113,7 +113,7 @@ def segment(study: SceneStudy, *, model: Path | str, device: str = "auto", fast:
         InputError: The study cannot be written.
         SceneClosedError: A volume is no longer in the scene.
     """
-    work = _new_folder()
+    work = work_folder()
     source = write_study(study, Path(work.name) / "in" / study.study_id)
 
     def load(out: Path) -> SegmentationResult:
@@ -237,10 +237,3 @@ def _model(model: Path | str, device: str) -> list[str]:
 
 def _full(path: Path) -> Path:
     return Path(path).expanduser().absolute()
-
-
-def _new_folder() -> TemporaryDirectory[str]:
-    """Make a folder that vanishes with the last thing that holds it, at the latest when the application ends."""
-    application = getattr(slicer, "app", None)
-    place = application.temporaryPath if application is not None else None
-    return TemporaryDirectory(prefix="Diff4MMLiTS-", dir=place, ignore_cleanup_errors=True)

@@ -19,7 +19,6 @@ from .review_keys import KEYS, ReviewKeys
 from .review_scene import ReviewScene, ShownPair, show_outline
 from .review_views import ReviewViews
 from .settings import read_setting, write_setting
-from .task import JobError
 from .texts import _
 from .widgets import Ui, allow, fill_choice, on_click, silent, waiting
 
@@ -151,7 +150,7 @@ class ReviewPanel:
         try:
             return action()
         except Diff4MMLiTSError as error:
-            self.bar.fail(JobError(error.code, error.found.rstrip(".") + ".", error.remedy or error.expected))
+            self.bar.fail_with(error)
             return False
 
     def _go(self, step: int) -> None:
@@ -178,7 +177,7 @@ class ReviewPanel:
                 self._shown = self._scene.show(pair.folder, find_source(pair))
             except Diff4MMLiTSError as error:
                 self._shown = None
-                self.bar.fail(JobError(error.code, error.found.rstrip(".") + ".", error.remedy or error.expected))
+                self.bar.fail_with(error)
                 return
             self._views.show(self._shown)
         self._outline()

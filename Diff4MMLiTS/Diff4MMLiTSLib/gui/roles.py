@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import slicer
@@ -18,6 +17,7 @@ from ..core.phase_image import evidence_from_findings, findings_of
 from ..core.phases import Phase, in_order
 from ..core.progress import Progress, silent
 from .crossing import write_image
+from .work_folder import work_folder
 from .world import in_world
 
 ROLE_ATTRIBUTE = "LiverRole"
@@ -131,7 +131,7 @@ def _evidence_of_headers(volume: slicer.vtkMRMLScalarVolumeNode) -> PhaseEvidenc
 
 def _as_volume(node: slicer.vtkMRMLScalarVolumeNode) -> Volume:
     """Return the voxels in world coordinates; through a file, as every crossing between RAS and LPS."""
-    with TemporaryDirectory() as folder:
+    with work_folder() as folder:
         file = Path(folder) / "volume.nrrd"
         write_image(in_world(node), file)
         return read_volume(file)

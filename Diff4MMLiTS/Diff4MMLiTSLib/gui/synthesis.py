@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import slicer
@@ -22,6 +21,7 @@ from .job import Job, engine_python
 from .models import find_model
 from .scene import SceneStudy, SegmentChoice, write_mask, write_study
 from .segments import liver_id, tumor_ids
+from .work_folder import work_folder
 from .world import in_world
 
 NORMAL_FOLDER, PAIRS_FOLDER = "normal", "pairs"
@@ -102,7 +102,7 @@ def synthesis_job(study: SceneStudy, wish: SynthesisWish, mask: Sequence[Segment
             expected="new ones",
             remedy="Choose another folder, or another name for the study",
         )
-    work = TemporaryDirectory(prefix="Diff4MMLiTS-", ignore_cleanup_errors=True)
+    work = work_folder()
 
     def clean() -> None:
         work.cleanup()

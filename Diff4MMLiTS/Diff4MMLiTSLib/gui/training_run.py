@@ -24,6 +24,7 @@ from .models import CARD_FILE
 from .process import NO_WINDOW, child_environment
 from .protocol import Event, error_of, parse_event, progress_of
 from .task import JobError, JobProgress
+from .texts import _
 
 METRICS_FILE, STOP_FILE, MODEL_FOLDER, CHECKPOINTS = "metrics.jsonl", "stop", "model", "checkpoints"
 """What the trainer calls them; a test of the whole way trains a tiny network."""
@@ -66,9 +67,16 @@ class TrainingRun:
 
     Args:
         folder: The run folder; it need not exist yet.
+
+    Raises:
+        InputError: It has no name, as the root of a disk: the log, which lies beside it, would have none either.
     """
 
     def __init__(self, folder: Path) -> None:
+        if not folder.name:
+            raise InputError(
+                _("'{folder}' cannot be a run folder").format(folder=folder), expected=_("a folder with a name")
+            )
         self.folder = folder
         self.log_file = folder.with_name(f"{folder.name}.log")
 

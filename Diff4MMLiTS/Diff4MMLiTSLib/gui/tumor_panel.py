@@ -13,7 +13,7 @@ import vtk
 from . import logic
 from .click_tool import ClickTool
 from .dicom_export import export_job, has_dicom
-from .job import Worker
+from .job import Reply, Worker
 from .job_bar import JobBar
 from .lesion_panel import LesionPanel
 from .refinement import Refinement
@@ -150,15 +150,25 @@ class TumorPanel:
 
     def _click(self, point_ras_mm: tuple[float, float, float], is_positive: bool) -> None:
         if self.refinement is None or self.bar.busy:
+            self._release()
             return
         refinement, title = self.refinement, _("Add tumor") if is_positive else _("Remove tumor")
-        self.bar.run(lambda: refinement.click(point_ras_mm, positive=is_positive), title, lambda _node: self._clicked())
+
+        def start() -> Reply:
+            return refinement.click(point_ras_mm, positive=is_positive)
+
+        self.bar.run(start, title, lambda _node: self._clicked(), on_end=self._release)
 
     def _clicked(self) -> None:
         self.measure()
         for button in (self.ui.addTumorButton, self.ui.removeTumorButton):
             if button.checked:  # the next click
                 self._tool.start(positive=button is self.ui.addTumorButton)
+
+    def _release(self) -> None:
+        """Let the buttons up, unless the next click is waited for."""
+        if not self._tool.is_waiting:
+            self._stop_clicking()
 
     def _step(self, step: Callable[[Refinement], None]) -> None:
         if self.refinement is not None:

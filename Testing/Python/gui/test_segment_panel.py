@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import tempfile
 from types import SimpleNamespace
 
 import interpreter
@@ -129,6 +128,21 @@ def test_a_click_removes_a_false_tumor_and_another_adds_a_missed_one(segmented):
     assert slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode") == [] or segmented.ui.addTumorButton.checked
 
 
+def test_a_click_that_fails_releases_the_button(module, tmp_path, monkeypatch):
+    failures = {"serve": ("Out of memory.", "Close other programs.", 4)}
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, failures=failures)))
+    add_phases("portal venous")
+    module.settle()
+    module.click("applyButton")
+    module.wait_for_job()
+    module.click("addTumorButton")
+    place_point(module, module.gui.segment.tumors.lesions.lesions[0].center_ras_mm)
+    with pytest.raises(AssertionError, match="Out of memory"):
+        module.wait_for_job()
+    assert not module.ui.addTumorButton.checked
+    assert module.ui.addTumorButton.enabled
+
+
 def device_of(tmp_path, command):
     options = interpreter.calls(tmp_path, command)[-1]
     return options[options.index("--device") + 1]
@@ -203,7 +217,7 @@ def test_the_segmentation_is_saved_as_dicom_beside_its_series(segmented, tmp_pat
     segmented.gui.segment.tumors.result.study.reference.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
     monkeypatch.setattr(qt_stand_in.FileDialog, "answer", str(tmp_path / "tumors.dcm"))
     (tmp_path / "work").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "work"))
+    slicer.app.temporaryPath = str(tmp_path / "work")
     segmented.click("saveDicomButton")
     segmented.wait_for_job()
     assert list((tmp_path / "work").iterdir()) == []

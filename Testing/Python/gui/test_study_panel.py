@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 
 import interpreter
 import module_factory
@@ -175,6 +176,45 @@ def test_a_search_for_the_phases_that_is_canceled_changes_no_phase(module, monke
         module.click("detectButton")
     assert "canceled" in module.ui.jobMessage.text
     assert module.phases() == before
+
+
+def test_a_search_for_the_phases_ends_when_the_scene_is_closed(module, monkeypatch):
+    add_phases("portal venous", "arterial")
+    module.settle()
+    with monkeypatch.context() as patch:
+        patch.setattr(slicer.app, "processEvents", lambda: slicer.mrmlScene.Clear(0))
+        module.click("detectButton")
+    assert "canceled" in module.ui.jobMessage.text
+    assert not module.gui.bar.busy
+    assert module.phases() == {}
+
+
+def test_working_files_lie_in_the_temporary_folder_of_slicer(module, monkeypatch, tmp_path):
+    folder = write_study(SceneStudy("phantom-0007", {"PVP": add_phases("portal venous")}), tmp_path / "phantom-0007")
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, study=folder)))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    module.settle()
+    module.click("detectButton")
+    assert not module.ui.errorFrame.visible, module.ui.errorLabel.text
+    module.click("sampleButton")
+    module.wait_for_job()
+    sources.load_sample()
+    assert len(list(tmp_path.glob("Diff4MMLiTS-*"))) == 1  # that of the folder panel, as long as it is open
+    module.gui.study.folders.close()
+    assert list(tmp_path.glob("Diff4MMLiTS-*")) == []
+
+
+def test_a_study_that_cannot_be_read_is_an_error_in_the_panel(module, tmp_path):
+    phases = {"PVP": add_phases("portal venous")}
+    for name in ("anna", "bert"):
+        write_study(SceneStudy(name, phases), tmp_path / "cohort" / name)
+    (tmp_path / "cohort" / "bert" / "PVP.nrrd").write_text("no image")
+    module.gui.study.folders.open_folder(tmp_path / "cohort")
+    module.choose("folderStudySelector", "bert")
+    assert "PVP.nrrd" in module.ui.errorLabel.text
+    assert module.ui.errorFrame.visible
+    module.gui.study.folders.open_folder(tmp_path / "cohort that is gone")
+    assert "'cohort that is gone' cannot be read" in module.ui.errorLabel.text
 
 
 def written_study(folder, name="someone", **known):
