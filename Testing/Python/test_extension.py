@@ -52,8 +52,16 @@ def test_every_resource_is_listed_for_the_package():
 
 def test_every_self_test_is_registered():
     text = (ROOT / "Testing" / "Slicer" / "CMakeLists.txt").read_text(encoding="utf-8")
-    registered = set(re.findall(r"slicer_add_python_unittest\(SCRIPT (\S+)", text))
+    registered = set(re.findall(r"slicer_add_python_unittest\(SCRIPT ([^\s)]+)\)", text))
     assert registered == {path.name for path in (ROOT / "Testing" / "Slicer").glob("*Test.py")}
+
+
+def test_a_self_test_that_needs_the_engine_is_registered_only_on_request():
+    text = (ROOT / "Testing" / "Slicer" / "CMakeLists.txt").read_text(encoding="utf-8")
+    (guarded,) = re.findall(r"if\(Diff4MMLiTS_TEST_ENGINE\)(.*?)endif\(\)", text, re.DOTALL)
+    assert "Diff4MMLiTSEngineTest.py" in guarded
+    assert "Diff4MMLiTSPanelTest.py" not in guarded
+    assert "option(Diff4MMLiTS_TEST_ENGINE" in text
 
 
 def test_the_catalog_entry_follows_the_schema():
@@ -84,7 +92,7 @@ def test_the_icon_has_the_size_of_the_catalog():
     assert struct.unpack(">II", head[16:24]) == (128, 128)
 
 
-def test_the_module_script_is_short_and_imports_only_slicer_at_file_scope():
+def test_the_module_script_is_short_and_imports_only_slicer_and_vtk_at_file_scope():
     text = (MODULE / "Diff4MMLiTS.py").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 150
     names = set()
@@ -93,7 +101,7 @@ def test_the_module_script_is_short_and_imports_only_slicer_at_file_scope():
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add(node.module)
-    assert {name.split(".")[0] for name in names} <= {"pathlib", "slicer"}
+    assert {name.split(".")[0] for name in names} <= {"pathlib", "slicer", "vtk"}
     assert [path.name for path in MODULE.glob("*.py")] == ["Diff4MMLiTS.py"]
 
 
