@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ..core.errors import InputError
@@ -206,7 +207,16 @@ def _folders_in(folder: Path) -> list[Path]:
 def _is_content(files: Iterable[Path], expected: Mapping[str, object]) -> bool:
     """Return whether files have the hashes that a history names; the first one tells the others."""
     named = [path for path in sorted(files) if path.name in expected]
-    return bool(named) and file_hash(named[0]) == expected[named[0].name]
+    if not named:
+        return False
+    state = named[0].stat()
+    return _known_hash(named[0], state.st_size, state.st_mtime_ns) == expected[named[0].name]
+
+
+@lru_cache(maxsize=256)
+def _known_hash(path: Path, _size: int, _changed_ns: int) -> str:
+    """Return the SHA-256 of a file, read again only when it changed: every pair of a source asks for it."""
+    return file_hash(path)
 
 
 def _link_or_copy(source: str, target: str) -> None:
