@@ -166,7 +166,7 @@ class JobBar:
         self._on_change()
 
     def _show(self, task: Task) -> None:
-        progress = getattr(task, "progress", JobProgress())  # a look at the interpreter has none
+        progress = task.progress
         if task.state is JobState.LOADING:
             progress = replace(progress, message=_("loading the result…"), seconds_left=None)
         self._show_progress(progress)
@@ -191,7 +191,7 @@ class JobBar:
         elif task.state is JobState.CANCELED:
             self.say(_("{job}: canceled; nothing was changed.").format(job=title))
         elif task.error:
-            self.fail(task.error, getattr(task, "log", ""))  # the log of a reply is its worker's
+            self.fail(task.error, task.log)
 
     def _idle(self, message: str) -> None:
         self._timer = None

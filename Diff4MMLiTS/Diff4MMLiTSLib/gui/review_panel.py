@@ -14,7 +14,7 @@ from .job_bar import JobBar
 from .ledger import LEDGER_FILE, Decision
 from .pairs import NOT_ANONYMOUS, find_source
 from .parameters import Parameters
-from .review import REVIEWER, PairFilter, Review
+from .review import FILTERS, REVIEWER, Review, decision_name
 from .review_keys import KEYS, ReviewKeys
 from .review_scene import ReviewScene, ShownPair, show_outline
 from .review_views import ReviewViews
@@ -41,7 +41,7 @@ class ReviewPanel:
         self._scene, self._views = ReviewScene(), ReviewViews()
         self._shown: ShownPair | None = None
         self._note = ""
-        fill_choice(ui.pairFilterSelector, [each.label() for each in PairFilter], 0)
+        fill_choice(ui.pairFilterSelector, list(map(decision_name, FILTERS)), 0)
         with silent(ui.reviewerEdit):
             ui.reviewerEdit.text = read_setting(REVIEWER)
         self._connect()
@@ -74,7 +74,7 @@ class ReviewPanel:
             self.review = Review(cohort, self.ui.reviewerEdit.text, progress)
             write_setting(REVIEWER, self.review.reviewer)
             write_setting(REVIEW_FOLDER, str(cohort))
-            fill_choice(self.ui.pairFilterSelector, [each.label() for each in PairFilter], 0)
+            fill_choice(self.ui.pairFilterSelector, list(map(decision_name, FILTERS)), 0)
             self.ui.studyButton.collapsed = True
             self._show_pair()
         self.refresh()
@@ -193,10 +193,10 @@ class ReviewPanel:
         said = {"review": _("its own check asks to look closely"), "reject": _("its own check rejects it")}
         reasons = [said[review.pair.verdict], *review.pair.reasons] if review.pair.verdict in said else []
         source = [] if self._shown is None or self._shown.source else [_("its source was not found beside the folder")]
-        state = "; ".join([_decision_name(review.opinion.decision), *reasons, *source]) + "."
+        state = "; ".join([decision_name(review.opinion.decision), *reasons, *source]) + "."
         ui.pairMessage.text = "\n".join(filter(None, [state, self._note]))
         counts = review.counts
-        ui.reviewSummary.text = ", ".join(f"{_decision_name(each)}: {counts[each]}" for each in Decision)
+        ui.reviewSummary.text = ", ".join(f"{decision_name(each)}: {counts[each]}" for each in Decision)
 
     def _show_comment(self) -> None:
         """Show what was said about the pair; only with another pair, since somebody may be typing."""
@@ -218,7 +218,7 @@ class ReviewPanel:
             return
         self._note = ""
         self._save_comment()
-        before, is_any = self.review.pair, self.review.show(list(PairFilter)[index])
+        before, is_any = self.review.pair, self.review.show(FILTERS[index])
         if self.review.pair is not before:
             self._show_pair()
         self.refresh()
@@ -260,7 +260,3 @@ class ReviewPanel:
             out = self.review.export(Path(chosen), progress)
             count = len(self.review.accepted())
             self._say(_("{count} pairs are in '{name}'.").format(count=count, name=out.name) + f" {NOT_ANONYMOUS}")
-
-
-def _decision_name(decision: Decision) -> str:
-    return PairFilter(decision.value).label()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .dependencies import EngineCheck, EngineState, Gpu, Package, install_steps, packages_here
-from .engine import choose_python, chosen_python, engine_python
+from .dependencies import EngineState, Gpu, Package, check_engine, install_steps, packages_here
+from .engine import choose_python, chosen_python, engine_python, is_own
 from .installer import RestartNeededError, has_pytorch_extension, install
 from .job_bar import JobBar
 from .model_panel import ModelPanel
@@ -38,7 +38,6 @@ class SetupPanel:
         self.models = ModelPanel(ui, bar, on_models)
         self._on_devices = on_devices
         self._packages: tuple[Package, ...] = ()
-        self._state: EngineState | None = None
         prepare_table(ui.packageTable, [_("Package"), _("Installed"), _("Needed")], stretched=0)
         on_click(ui.installButton, self._install)
         on_click(ui.checkButton, self.check)
@@ -51,24 +50,26 @@ class SetupPanel:
         """Nothing here belongs to a scene."""
 
     def look(self) -> None:
-        """Look at Slicer's own packages, without starting anything."""
-        self._show(packages_here())
+        """Look at Slicer's own packages, without starting anything; those of another interpreter are not known then."""
+        if is_own(engine_python()):
+            self._show(packages_here())
+            return
+        self._packages = ()
+        fill_table(self.ui.packageTable, [])
+        self.ui.engineState.text = _("The engine runs in {python}; test it to see what it has.").format(
+            python=engine_python()
+        )
+        self.refresh()
 
     def check(self) -> None:
         """Ask the engine's interpreter, in a process of its own, for packages and devices."""
-
-        def start() -> EngineCheck:
-            check = EngineCheck(engine_python())
-            check.start()
-            return check
-
-        self.bar.run(start, _("Test engine and devices"), self._checked)
+        self.bar.run(lambda: check_engine(engine_python()), _("Test engine and devices"), self._checked)
 
     def refresh(self) -> None:
         """Enable what can be done now, and say why the rest cannot."""
         complete = _("Nothing is missing.") if self._packages and not self._missing() else ""
         elsewhere = _("Another interpreter runs the engine; install into it with its own pip.")
-        foreign = elsewhere if chosen_python() else ""
+        foreign = "" if is_own(engine_python()) else elsewhere
         allow(self.ui.installButton, self.bar.busy or foreign or complete)
         for widget in (self.ui.checkButton, self.ui.pythonEdit):
             allow(widget, self.bar.busy)
@@ -81,7 +82,6 @@ class SetupPanel:
         return [package for package in self._packages if not package.is_satisfied]
 
     def _checked(self, state: EngineState) -> None:
-        self._state = state
         self._show(state.packages)
         gpus = [
             _("{name}: {free} of {size} GB free").format(
@@ -107,7 +107,8 @@ class SetupPanel:
         missing = self._missing()
         names = ", ".join(package.name for package in missing)
         ready = _("Everything that the engine needs is installed.")
-        self.ui.engineState.text = _("Missing or too old: {names}.").format(names=names) if missing else ready
+        lacking = _("Missing, too old or broken: {names}.").format(names=names)
+        self.ui.engineState.text = lacking if missing else ready
         self.refresh()
 
     def _install(self) -> None:
@@ -130,4 +131,5 @@ class SetupPanel:
     def _python_chosen(self, path: str) -> None:
         choose_python(path.strip())
         self.ui.deviceNote.text = _("Not tested yet with this interpreter.")
-        self.refresh()
+        self._on_devices(())
+        self.look()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -75,7 +76,7 @@ class JobCanceled(Exception):  # noqa: N818 (the name of a state)
     """``wait`` on a task that was canceled."""
 
 
-class Task:
+class Task(ABC):
     """Something that takes time; call ``poll`` from a timer until the state is final.
 
     Args:
@@ -117,6 +118,16 @@ class Task:
     def path(self) -> Path | None:
         """Where the engine wrote its result, once it did."""
         return self._path
+
+    @property
+    @abstractmethod
+    def progress(self) -> JobProgress:
+        """How far the task is."""
+
+    @property
+    @abstractmethod
+    def log(self) -> str:
+        """What was printed beside the protocol, the last lines."""
 
     def poll(self) -> JobState:
         """Look at what happened meanwhile, and return the state.
@@ -164,13 +175,13 @@ class Task:
         else:
             self._stop()
 
+    @abstractmethod
     def _advance(self) -> None:
         """Look at the work; call ``_came`` or ``_finish`` when it is over."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _stop(self) -> None:
         """Make the work end."""
-        raise NotImplementedError
 
     def _came(self, path: Path) -> None:
         """The work is done and left this path."""

@@ -13,11 +13,10 @@ from .engine import engine_python
 from .job_bar import JobBar
 from .models import CARD_FILE, import_model, list_models, model_hash
 from .parameters import Parameters
-from .rehearsal import Rehearsal
 from .settings import read_setting, write_setting
 from .texts import _, duration
 from .training_plot import TrainingPlot
-from .training_run import Curve, RunState, TrainingRun, train_arguments
+from .training_run import Curve, RunState, TrainingRun, rehearse, train_arguments
 from .widgets import Ui, allow, on_click, silent
 
 LOOK_MS = 2000
@@ -85,13 +84,7 @@ class TrainPanel:
         arguments = train_arguments(
             self._recipe(), Path(self.ui.runFolderEdit.currentPath), cohort=self._cohort(), device=self._device()
         )
-
-        def start() -> Rehearsal:
-            rehearsal = Rehearsal(arguments, engine_python())
-            rehearsal.start()
-            return rehearsal
-
-        self.bar.run(start, _("Dry run"), self._show_plan)
+        self.bar.run(lambda: rehearse(arguments, engine_python()), _("Dry run"), self._show_plan)
 
     def start(self, *, resume: bool = False) -> None:
         """Start or go on, in a process of its own."""

@@ -19,6 +19,7 @@ from typing import IO
 
 from ..core.errors import InputError
 from ..core.files import explained
+from .answer import AnswerTask
 from .engine import engine_command, engine_environment, engine_python
 from .models import CARD_FILE
 from .process import NO_WINDOW, child_environment
@@ -220,6 +221,18 @@ class TrainingRun:
     def _is_fresh(self) -> bool:
         files = self._metrics_files()
         return bool(files) and not self.models() and time.time() - files[-1].stat().st_mtime < FRESH_S
+
+
+def rehearse(arguments: Sequence[str], python: str) -> AnswerTask:
+    """Return a started task that says what a training would learn from, and the time, memory and disk it would take.
+
+    Args:
+        arguments: Those of ``train``.
+        python: The interpreter that runs the engine.
+    """
+    task = AnswerTask(engine_command(python, [*arguments, "--dry-run"]), str)
+    task.start()
+    return task
 
 
 def train_arguments(recipe: Path, run: Path, *, cohort: Path | None, device: str) -> list[str]:

@@ -32,6 +32,11 @@ class Reply(Task):
         """How far the request is."""
         return self._progress
 
+    @property
+    def log(self) -> str:
+        """What the worker printed."""
+        return self._worker.log
+
     def fail(self, error: JobError) -> None:
         """Take an error as the answer, unless there is one; called by the worker."""
         if self._answer is None:
