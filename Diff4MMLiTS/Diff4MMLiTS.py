@@ -16,6 +16,7 @@ from slicer.util import VTKObservationMixin
 
 HOMEPAGE = "https://github.com/Diff4MMLiTS/SlicerDiff4MMLiTS"
 PAPER = "https://arxiv.org/abs/2412.20418"
+DEPENDENCIES = ["Markups", "SegmentEditor", "Segmentations", "SubjectHierarchy", "Transforms", "Volumes"]
 
 
 class Diff4MMLiTS(ScriptedLoadableModule):
@@ -25,7 +26,7 @@ class Diff4MMLiTS(ScriptedLoadableModule):
         super().__init__(parent)
         parent.title = "Diff4MMLiTS"
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        parent.dependencies = ["Segmentations", "SubjectHierarchy", "Volumes", "Markups"]
+        parent.dependencies = DEPENDENCIES
         parent.contributors = ["Diff4MMLiTS developers"]
         parent.helpText = _(
             "Liver tumors in multiphase CT: finds the contrast phases, aligns them, segments liver and tumors, and "

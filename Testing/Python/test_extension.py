@@ -105,6 +105,28 @@ def test_the_module_script_is_short_and_imports_only_slicer_and_vtk_at_file_scop
     assert [path.name for path in MODULE.glob("*.py")] == ["Diff4MMLiTS.py"]
 
 
+def test_the_modules_of_slicer_that_are_used_are_dependencies():
+    text = "".join(path.read_text(encoding="utf-8") for path in MODULE.glob("Diff4MMLiTSLib/gui/*.py"))
+    used = set(re.findall(r"slicer\.modules\.(\w+)\.logic", text))
+    used |= {name.lower() for name in re.findall(r'selectModule\("(\w+)"\)', text)} - {"diff4mmlits"}
+    (needed,) = re.findall(r"^DEPENDENCIES = \[(.*)\]$", (MODULE / "Diff4MMLiTS.py").read_text(encoding="utf-8"), re.M)
+    assert used <= {name.lower() for name in re.findall(r'"(\w+)"', needed)}
+
+
+def test_what_the_panel_says_about_errors_can_be_translated():
+    plain = []
+    for path in MODULE.glob("Diff4MMLiTSLib/gui/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+            texts = {"InputError": slice(0, 1), "JobError": slice(1, 3), "InstallStep": slice(1, 2)}.get(name, slice(0))
+            found = [
+                *(node.args[texts] if name else []),
+                *(k.value for k in getattr(node, "keywords", []) if name == "InputError"),
+            ]
+            plain += [f"{path.name}:{each.lineno}" for each in found if isinstance(each, ast.Constant | ast.JoinedStr)]
+    assert plain == []
+
+
 def test_every_scene_widget_of_the_ui_gets_the_scene_and_every_control_has_a_tooltip():
     tree = ElementTree.parse(MODULE / "Resources" / "UI" / "Diff4MMLiTS.ui").getroot()
     widgets = {widget.get("name"): widget for widget in tree.iter("widget")}

@@ -9,6 +9,7 @@ from .engine import engine_environment
 from .process import ChildProcess
 from .protocol import error_of, error_of_exit, no_interpreter, parse_event, progress_of
 from .task import JobError, JobProgress, JobState, Task
+from .texts import _
 
 
 class AnswerTask(Task):
@@ -73,9 +74,9 @@ class AnswerTask(Task):
         try:
             self._result = self._read("\n".join(self._lines))
         except (ValueError, KeyError, TypeError, AttributeError):
-            message = f"The interpreter '{self._command[0]}' gave an answer that is not understood."
-            hint = "Choose a Python of version 3.11 or newer in the Setup tab."
-            self._finish(JobState.FAILED, JobError("unexpected", message, hint))
+            message = _("The interpreter '{python}' gave an answer that is not understood.")
+            hint = _("Choose a Python of version 3.11 or newer in the Setup tab.")
+            self._finish(JobState.FAILED, JobError("unexpected", message.format(python=self._command[0]), hint))
         else:
             self._finish(JobState.DONE)
 

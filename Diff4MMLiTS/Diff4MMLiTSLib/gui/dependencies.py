@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .answer import AnswerTask
+from .texts import _
 
 REQUIREMENTS_FILE = Path(__file__).parents[2] / "Resources" / "requirements.txt"
 """Lower bounds of what pip installs; torch comes through the PyTorch extension, SimpleITK with Slicer."""
@@ -121,14 +122,14 @@ def install_steps(packages: Sequence[Package], *, has_pytorch_extension: bool) -
     steps = []
     torch = missing.pop("torch", None)
     if torch is not None and not has_pytorch_extension:
-        steps.append(InstallStep(InstallKind.PYTORCH_EXTENSION, "Install the extension PyTorch and restart Slicer"))
+        steps.append(InstallStep(InstallKind.PYTORCH_EXTENSION, _("Install the extension PyTorch and restart Slicer")))
     if torch is not None:
         bound = torch.requirement.removeprefix(torch.name)
-        steps.append(InstallStep(InstallKind.TORCH, "Install PyTorch for this computer's GPU or CPU", (bound,)))
+        steps.append(InstallStep(InstallKind.TORCH, _("Install PyTorch for this computer's GPU or CPU"), (bound,)))
     if missing:
         names = ", ".join(missing)
         requirements = tuple(package.requirement for package in missing.values())
-        steps.append(InstallStep(InstallKind.PACKAGES, f"Install {names}", requirements))
+        steps.append(InstallStep(InstallKind.PACKAGES, _("Install {names}").format(names=names), requirements))
     return tuple(steps)
 
 

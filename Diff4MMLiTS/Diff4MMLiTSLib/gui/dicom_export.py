@@ -12,6 +12,7 @@ from ..core.errors import InputError
 from .job import Job, engine_python
 from .scene import SceneStudy, SegmentationResult, SegmentChoice, write_study
 from .segments import liver_id, tumor_ids
+from .texts import _
 from .work_folder import work_folder
 
 INSTANCES_ATTRIBUTE = "DICOM.instanceUIDs"
@@ -48,7 +49,7 @@ def _as_it_is(result: SegmentationResult) -> SceneStudy:
     tumors = tuple(SegmentChoice(node, each) for each in tumor_ids(node))
     liver = liver_id(node)
     if not liver or not tumors:
-        raise InputError("There is no liver or no tumor", expected="a segmentation of both")
+        raise InputError(_("There is no liver or no tumor"), expected=_("a segmentation of both"))
     phases = {phase: volume for phase, volume in study.phases.items() if volume is study.reference}
     return SceneStudy(study.study_id, phases, liver=SegmentChoice(node, liver), tumor=tumors)
 

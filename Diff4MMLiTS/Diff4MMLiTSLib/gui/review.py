@@ -49,7 +49,7 @@ class Review:
 
     def __init__(self, cohort: Path, reviewer: str, progress: Progress | None = None) -> None:
         if not reviewer.strip():
-            raise InputError("The reviewer has no name", expected="a name or a sign, for example R1")
+            raise InputError(_("The reviewer has no name"), expected=_("a name or a sign, for example R1"))
         self.cohort = cohort
         self.reviewer = reviewer.strip()
         self.pairs = pairs_in(cohort, progress or silent())

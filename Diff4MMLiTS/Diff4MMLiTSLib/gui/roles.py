@@ -17,6 +17,7 @@ from ..core.phase_image import evidence_from_findings, findings_of
 from ..core.phases import Phase, in_order
 from ..core.progress import Progress, silent
 from .crossing import write_image
+from .texts import _
 from .work_folder import work_folder
 from .world import in_world
 
@@ -101,13 +102,18 @@ def check_roles(choices: Sequence[tuple[slicer.vtkMRMLScalarVolumeNode, Phase]])
     for (volume, phase), (other, its_phase) in combinations(choices, 2):
         if volume is other:
             raise InputError(
-                f"'{volume.GetName()}' is chosen for {phase} and for {its_phase}", expected="one phase for each volume"
+                _("'{volume}' is chosen for {phase} and for {its_phase}").format(
+                    volume=volume.GetName(), phase=phase, its_phase=its_phase
+                ),
+                expected=_("one phase for each volume"),
             )
         if phase is its_phase:
             raise InputError(
-                f"'{volume.GetName()}' and '{other.GetName()}' are both {phase}",
-                expected="one volume for each phase",
-                remedy="Change the role of one of them, or leave it out",
+                _("'{volume}' and '{other}' are both {phase}").format(
+                    volume=volume.GetName(), other=other.GetName(), phase=phase
+                ),
+                expected=_("one volume for each phase"),
+                remedy=_("Change the role of one of them, or leave it out"),
             )
 
 

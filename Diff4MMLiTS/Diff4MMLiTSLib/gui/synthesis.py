@@ -21,6 +21,7 @@ from .job import Job, engine_python
 from .models import find_model
 from .scene import SceneStudy, SegmentChoice, write_mask, write_study
 from .segments import liver_id, tumor_ids
+from .texts import _
 from .work_folder import work_folder
 from .world import in_world
 
@@ -58,9 +59,9 @@ class SynthesisWish:
 
     def __post_init__(self) -> None:
         if self.pairs < 1 or self.tumors < 1 or self.seed < 0:
-            raise InputError("Pairs, tumors or the seed are too small", expected="at least 1, 1 and 0")
+            raise InputError(_("Pairs, tumors or the seed are too small"), expected=_("at least 1, 1 and 0"))
         if self.diameter_mm and not 0 < self.diameter_mm[0] <= self.diameter_mm[1]:
-            raise InputError("The diameters are not a range", expected="both, the smallest not above the largest")
+            raise InputError(_("The diameters are not a range"), expected=_("both, the smallest not above the largest"))
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,9 @@ def synthesis_job(study: SceneStudy, wish: SynthesisWish, mask: Sequence[Segment
     normal, pairs = _place_of_normal(wish.out, study.study_id), wish.out / PAIRS_FOLDER
     if made_pairs(pairs, study.study_id):
         raise InputError(
-            f"'{wish.out.name}' holds pairs of a study '{study.study_id}' already",
-            expected="new ones",
-            remedy="Choose another folder, or another name for the study",
+            _("'{out}' holds pairs of a study '{study_id}' already").format(out=wish.out.name, study_id=study.study_id),
+            expected=_("new ones"),
+            remedy=_("Choose another folder, or another name for the study"),
         )
     work = work_folder()
 
@@ -130,18 +131,18 @@ def check_study(study: SceneStudy) -> None:
         InputError: It says what is missing.
     """
     if not study.is_aligned:
-        raise InputError("The phases are not aligned", expected="one grid", remedy="Register them first")
+        raise InputError(_("The phases are not aligned"), expected=_("one grid"), remedy=_("Register them first"))
     if not study.is_tumor_free and not study.tumor:
         raise InputError(
-            "It is not known whether this study has tumors",
-            expected="a study free of tumor, or with all its tumors annotated",
-            remedy="State it above: a tumor that nobody labeled would be a wrong label in every pair",
+            _("It is not known whether this study has tumors"),
+            expected=_("a study free of tumor, or with all its tumors annotated"),
+            remedy=_("State it above: a tumor that nobody labeled would be a wrong label in every pair"),
         )
     if study.liver is None:
         raise InputError(
-            "This study has no liver",
-            expected="a liver to put tumors into",
-            remedy="Choose it on top, or segment first",
+            _("This study has no liver"),
+            expected=_("a liver to put tumors into"),
+            remedy=_("Choose it on top, or segment first"),
         )
 
 

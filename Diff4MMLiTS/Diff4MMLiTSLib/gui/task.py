@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import Diff4MMLiTSError
+from .texts import _
 
 POLL_INTERVAL_S = 0.05
 
@@ -214,6 +215,8 @@ def _loading_error(error: Exception) -> JobError:
         )
     return JobError(
         "loading_failed",
-        f"The result was made, but could not be loaded ({type(error).__name__}: {error}).",
-        "Load its files by hand, and report this with the log.",
+        _("The result was made, but could not be loaded ({kind}: {error}).").format(
+            kind=type(error).__name__, error=error
+        ),
+        _("Load its files by hand, and report this with the log."),
     )

@@ -114,7 +114,7 @@ class TrainingRun:
             return error_of(last)
         if last is not None or self.state is not RunState.FAILED:
             return None
-        return JobError("unexpected", "The training ended before its first step.", "Look at the log below.")
+        return JobError("unexpected", _("The training ended before its first step."), _("Look at the log below."))
 
     def start(self, recipe: Path, *, resume: bool = False, cohort: Path | None = None, device: str = "auto") -> None:
         """Start the trainer; it goes on when this program ends.
@@ -129,10 +129,16 @@ class TrainingRun:
             InputError: It runs already, there is no recipe, or the log cannot be written.
         """
         if not recipe.is_file():
-            raise InputError(f"There is no recipe '{recipe.name}'", expected="a .toml file", remedy="Choose one")
+            raise InputError(
+                _("There is no recipe '{recipe}'").format(recipe=recipe.name),
+                expected=_("a .toml file"),
+                remedy=_("Choose one"),
+            )
         if self.state is RunState.RUNNING:
             raise InputError(
-                f"'{self.folder.name}' is running", expected="a training that is stopped", remedy="Stop it"
+                _("'{folder}' is running").format(folder=self.folder.name),
+                expected=_("a training that is stopped"),
+                remedy=_("Stop it"),
             )
         python = engine_python()
         with explained(self.log_file):
@@ -191,9 +197,9 @@ class TrainingRun:
             )
         except OSError as error:
             raise InputError(
-                f"The engine's interpreter could not be started ({error.strerror})",
-                expected="a Python that runs the engine",
-                remedy="Choose another interpreter in the Setup tab",
+                _("The engine's interpreter could not be started ({why})").format(why=error.strerror),
+                expected=_("a Python that runs the engine"),
+                remedy=_("Choose another interpreter in the Setup tab"),
             ) from None
         _children.append(child)
 
@@ -282,7 +288,11 @@ def _hold(stream: IO[bytes], file: Path) -> None:
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise InputError(f"'{file.stem}' is running", expected="a training that is stopped", remedy="Stop it") from None
+        raise InputError(
+            _("'{name}' is running").format(name=file.stem),
+            expected=_("a training that is stopped"),
+            remedy=_("Stop it"),
+        ) from None
 
 
 def _is_held(file: Path) -> bool:
