@@ -38,6 +38,7 @@ class SetupPanel:
         self.models = ModelPanel(ui, bar, on_models)
         self._on_devices = on_devices
         self._packages: tuple[Package, ...] = ()
+        self._known = ""  # the interpreter that said so
         prepare_table(ui.packageTable, [_("Package"), _("Installed"), _("Needed")], stretched=0)
         on_click(ui.installButton, self._install)
         on_click(ui.checkButton, self.check)
@@ -50,16 +51,18 @@ class SetupPanel:
         """Nothing here belongs to a scene."""
 
     def look(self) -> None:
-        """Look at Slicer's own packages, without starting anything; those of another interpreter are not known then."""
-        if is_own(engine_python()):
-            self._show(packages_here())
-            return
-        self._packages = ()
-        fill_table(self.ui.packageTable, [])
-        self.ui.engineState.text = _("The engine runs in {python}; test it to see what it has.").format(
-            python=engine_python()
-        )
-        self.refresh()
+        """Look at Slicer's own packages, without starting anything; another interpreter must be asked.
+
+        What it said stays until it is another one, or its packages are others: a version does not tell a broken one.
+        """
+        python = engine_python()
+        here = packages_here() if is_own(python) else ()
+        is_known = self._known == python and (not here or _versions(here) == _versions(self._packages))
+        self._known = python if is_known else ""
+        self._show(self._packages if is_known else here)
+        if not self._packages:
+            ask = _("The engine runs in {python}; test it to see what it has.")
+            self.ui.engineState.text = ask.format(python=python)
 
     def check(self) -> None:
         """Ask the engine's interpreter, in a process of its own, for packages and devices."""
@@ -82,6 +85,7 @@ class SetupPanel:
         return [package for package in self._packages if not package.is_satisfied]
 
     def _checked(self, state: EngineState) -> None:
+        self._known = engine_python()
         self._show(state.packages)
         gpus = [
             _("{name}: {free} of {size} GB free").format(
@@ -126,6 +130,7 @@ class SetupPanel:
         except Exception as error:  # whatever pip or a server says belongs into the panel, not into a traceback
             hint = _("Check the network connection; the Python console shows what pip said.")
             self.bar.fail(JobError("install", _("The installation failed: {why}").format(why=error), hint))
+        self._known = ""
         self.look()
 
     def _python_chosen(self, path: str) -> None:
@@ -133,3 +138,7 @@ class SetupPanel:
         self.ui.deviceNote.text = _("Not tested yet with this interpreter.")
         self._on_devices(())
         self.look()
+
+
+def _versions(packages: Sequence[Package]) -> list[tuple[str, str]]:
+    return [(package.name, package.version) for package in packages]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from dataclasses import replace
 
 import module_factory
 import pytest
@@ -116,6 +117,21 @@ def test_the_packages_of_another_interpreter_are_not_taken_from_slicers_own(modu
     module.gui.setup.look()
     assert "The engine runs in /opt/python" in module.ui.engineState.text
     assert not module.ui.installButton.enabled
+
+
+def test_what_the_interpreter_said_is_known_when_the_module_is_opened_again(module, monkeypatch):
+    broken = (replace(MISSING[0], is_satisfied=False), replace(MISSING[1], version="1.5", is_satisfied=True))
+    state = EngineState("3.12", broken, False, (), 64.0, 100.0, ())
+    monkeypatch.setattr(setup_panel, "packages_here", lambda: tuple(replace(p, is_satisfied=True) for p in broken))
+    module.gui.setup._checked(state)
+    module.gui.setup.look()
+    assert "broken: torch" in module.ui.engineState.text
+    module.ui.pythonEdit.currentPath = "/opt/python"
+    module.gui.setup._checked(state)
+    module.gui.setup.look()
+    assert len(module.rows("packageTable")) == 2
+    module.ui.pythonEdit.currentPath = ""
+    assert "Everything that the engine needs" in module.ui.engineState.text
 
 
 def test_the_pytorch_extension_is_installed_on_our_click_and_other_installations_ask_as_before(monkeypatch):
