@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import slicer
+import vtk
 from slicer.i18n import tr as _
 from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import (
@@ -15,6 +16,7 @@ from slicer.util import VTKObservationMixin
 
 HOMEPAGE = "https://github.com/Diff4MMLiTS/SlicerDiff4MMLiTS"
 PAPER = "https://arxiv.org/abs/2412.20418"
+DEPENDENCIES = ["Markups", "SegmentEditor", "Segmentations", "SubjectHierarchy", "Transforms", "Volumes"]
 
 
 class Diff4MMLiTS(ScriptedLoadableModule):
@@ -24,7 +26,7 @@ class Diff4MMLiTS(ScriptedLoadableModule):
         super().__init__(parent)
         parent.title = "Diff4MMLiTS"
         parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
-        parent.dependencies = ["Segmentations", "SubjectHierarchy", "Volumes", "Markups"]
+        parent.dependencies = DEPENDENCIES
         parent.contributors = ["Diff4MMLiTS developers"]
         parent.helpText = _(
             "Liver tumors in multiphase CT: finds the contrast phases, aligns them, segments liver and tumors, and "
@@ -110,9 +112,10 @@ class Diff4MMLiTSWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.parent.isEntered:
             self.enter()
 
-    def onSceneChanged(self, _caller, _event):
-        """Follow the volumes that come and go."""
-        self.gui.scene_changed()
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onSceneChanged(self, _caller, _event, node):
+        """Follow the volumes and segmentations that come and go."""
+        self.gui.node_came_or_went(node)
 
 
 class Diff4MMLiTSLogic(ScriptedLoadableModuleLogic):

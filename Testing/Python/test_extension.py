@@ -52,8 +52,16 @@ def test_every_resource_is_listed_for_the_package():
 
 def test_every_self_test_is_registered():
     text = (ROOT / "Testing" / "Slicer" / "CMakeLists.txt").read_text(encoding="utf-8")
-    registered = set(re.findall(r"slicer_add_python_unittest\(SCRIPT (\S+)", text))
+    registered = set(re.findall(r"slicer_add_python_unittest\(SCRIPT ([^\s)]+)\)", text))
     assert registered == {path.name for path in (ROOT / "Testing" / "Slicer").glob("*Test.py")}
+
+
+def test_a_self_test_that_needs_the_engine_is_registered_only_on_request():
+    text = (ROOT / "Testing" / "Slicer" / "CMakeLists.txt").read_text(encoding="utf-8")
+    (guarded,) = re.findall(r"if\(Diff4MMLiTS_TEST_ENGINE\)(.*?)endif\(\)", text, re.DOTALL)
+    assert "Diff4MMLiTSEngineTest.py" in guarded
+    assert "Diff4MMLiTSPanelTest.py" not in guarded
+    assert "option(Diff4MMLiTS_TEST_ENGINE" in text
 
 
 def test_the_catalog_entry_follows_the_schema():
@@ -84,7 +92,7 @@ def test_the_icon_has_the_size_of_the_catalog():
     assert struct.unpack(">II", head[16:24]) == (128, 128)
 
 
-def test_the_module_script_is_short_and_imports_only_slicer_at_file_scope():
+def test_the_module_script_is_short_and_imports_only_slicer_and_vtk_at_file_scope():
     text = (MODULE / "Diff4MMLiTS.py").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 150
     names = set()
@@ -93,8 +101,30 @@ def test_the_module_script_is_short_and_imports_only_slicer_at_file_scope():
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add(node.module)
-    assert {name.split(".")[0] for name in names} <= {"pathlib", "slicer"}
+    assert {name.split(".")[0] for name in names} <= {"pathlib", "slicer", "vtk"}
     assert [path.name for path in MODULE.glob("*.py")] == ["Diff4MMLiTS.py"]
+
+
+def test_the_modules_of_slicer_that_are_used_are_dependencies():
+    text = "".join(path.read_text(encoding="utf-8") for path in MODULE.glob("Diff4MMLiTSLib/gui/*.py"))
+    used = set(re.findall(r"slicer\.modules\.(\w+)\.logic", text))
+    used |= {name.lower() for name in re.findall(r'selectModule\("(\w+)"\)', text)} - {"diff4mmlits"}
+    (needed,) = re.findall(r"^DEPENDENCIES = \[(.*)\]$", (MODULE / "Diff4MMLiTS.py").read_text(encoding="utf-8"), re.M)
+    assert used <= {name.lower() for name in re.findall(r'"(\w+)"', needed)}
+
+
+def test_what_the_panel_says_about_errors_can_be_translated():
+    plain = []
+    for path in MODULE.glob("Diff4MMLiTSLib/gui/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            name = node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+            texts = {"InputError": slice(0, 1), "JobError": slice(1, 3), "InstallStep": slice(1, 2)}.get(name, slice(0))
+            found = [
+                *(node.args[texts] if name else []),
+                *(k.value for k in getattr(node, "keywords", []) if name == "InputError"),
+            ]
+            plain += [f"{path.name}:{each.lineno}" for each in found if isinstance(each, ast.Constant | ast.JoinedStr)]
+    assert plain == []
 
 
 def test_every_scene_widget_of_the_ui_gets_the_scene_and_every_control_has_a_tooltip():

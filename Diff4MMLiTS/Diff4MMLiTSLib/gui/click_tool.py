@@ -32,6 +32,11 @@ class ClickTool:
         self._interaction_tag = 0
         self._is_positive = True
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a click is waited for."""
+        return self._interaction is not None
+
     def start(self, *, positive: bool) -> None:
         """Wait for a click."""
         self.stop()

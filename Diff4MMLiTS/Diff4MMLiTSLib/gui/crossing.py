@@ -9,6 +9,7 @@ import slicer
 import vtk
 
 from ..core.errors import InputError
+from .texts import _
 
 SYNTHETIC_ATTRIBUTE = "SYNTHETIC"
 """Attribute of a volume with synthetic tumors; whatever is made from it inherits the mark."""
@@ -26,9 +27,9 @@ def write_image(node: slicer.vtkMRMLVolumeNode, path: Path) -> None:
     storage.SetUseCompression(node.GetImageData().GetScalarType() == vtk.VTK_UNSIGNED_CHAR)
     if not storage.WriteData(node) or not path.is_file():
         raise InputError(
-            f"'{path.name}' could not be written",
-            expected="a volume with voxels, and space in the folder for temporary files",
-            remedy="Free space, or choose another folder for temporary files in the application's settings",
+            _("'{path}' could not be written").format(path=path.name),
+            expected=_("a volume with voxels, and space in the folder for temporary files"),
+            remedy=_("Free space, or choose another folder for temporary files in the application's settings"),
         )
 
 
@@ -85,5 +86,7 @@ def _without_file(node: Any, path: Path) -> Any:  # noqa: ANN401 (MRML is not ty
 
 def _unreadable(path: Path) -> InputError:
     return InputError(
-        f"'{path.name}' cannot be loaded into the scene", expected="a file that the engine wrote", remedy="Run it again"
+        _("'{path}' cannot be loaded into the scene").format(path=path.name),
+        expected=_("a file that the engine wrote"),
+        remedy=_("Run it again"),
     )

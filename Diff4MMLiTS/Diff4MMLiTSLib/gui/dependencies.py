@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib import metadata
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from .engine import engine_environment
-from .process import ChildProcess
-from .protocol import error_of_exit, no_interpreter
-from .task import JobError, JobState, Task
+from .answer import AnswerTask
+from .texts import _
 
 REQUIREMENTS_FILE = Path(__file__).parents[2] / "Resources" / "requirements.txt"
 """Lower bounds of what pip installs; torch comes through the PyTorch extension, SimpleITK with Slicer."""
@@ -38,7 +36,7 @@ class Package:
     Args:
         name: Name at PyPI.
         version: The installed version, empty when missing.
-        is_satisfied: Whether the installed version is new enough.
+        is_satisfied: Whether the installed version is new enough and, of torch, can be loaded.
         requirement: What is needed, for example ``monai>=1.5``.
     """
 
@@ -105,7 +103,7 @@ class EngineState:
     @property
     def is_ready(self) -> bool:
         """Whether every command can run."""
-        return self.torch_works and all(package.is_satisfied for package in self.packages)
+        return all(package.is_satisfied for package in self.packages)
 
 
 def packages_here() -> tuple[Package, ...]:
@@ -124,70 +122,29 @@ def install_steps(packages: Sequence[Package], *, has_pytorch_extension: bool) -
     steps = []
     torch = missing.pop("torch", None)
     if torch is not None and not has_pytorch_extension:
-        steps.append(InstallStep(InstallKind.PYTORCH_EXTENSION, "Install the extension PyTorch and restart Slicer"))
+        steps.append(InstallStep(InstallKind.PYTORCH_EXTENSION, _("Install the extension PyTorch and restart Slicer")))
     if torch is not None:
         bound = torch.requirement.removeprefix(torch.name)
-        steps.append(InstallStep(InstallKind.TORCH, "Install PyTorch for this computer's GPU or CPU", (bound,)))
+        steps.append(InstallStep(InstallKind.TORCH, _("Install PyTorch for this computer's GPU or CPU"), (bound,)))
     if missing:
         names = ", ".join(missing)
         requirements = tuple(package.requirement for package in missing.values())
-        steps.append(InstallStep(InstallKind.PACKAGES, f"Install {names}", requirements))
+        steps.append(InstallStep(InstallKind.PACKAGES, _("Install {names}").format(names=names), requirements))
     return tuple(steps)
 
 
-class EngineCheck(Task):
-    """Asks the engine's interpreter what it has, in a child process; ``result`` is an ``EngineState``.
+def check_engine(python: str) -> AnswerTask:
+    """Return a started task that asks an interpreter what it has, in a child process; its result is an ``EngineState``.
 
     A torch that crashes when it is imported ends that process, never Slicer's.
-
-    Args:
-        python: The interpreter.
     """
-
-    def __init__(self, python: str) -> None:
-        super().__init__()
-        self._python = python
-        self._child: ChildProcess | None = None
-        self._lines: list[str] = []
-
-    def start(self) -> None:
-        """Start the child."""
-        command = [self._python, "-m", "Diff4MMLiTSLib", "doctor", "--json"]
-        try:
-            environment = engine_environment(self._python)
-            self._child = ChildProcess(command, environment=environment, on_line=self._take)
-            self._state = JobState.RUNNING
-        except OSError as error:
-            self._finish(JobState.FAILED, no_interpreter(self._python, error))
-
-    def _take(self, line: str) -> bool:
-        self._lines.append(line)
-        return True
-
-    def _advance(self) -> None:
-        code = self._child.exit_code if self._child is not None else None
-        if self._child is None or code is None:
-            return
-        if self._canceled:
-            self._finish(JobState.CANCELED)
-            return
-        text = "\n".join(self._lines)
-        try:
-            self._result = _engine_state(json.loads(text[max(0, text.find("{")) :]))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            error = error_of_exit(code, self._child.log or text) if code else _not_understood(self._python)
-            self._finish(JobState.FAILED, error)
-        else:
-            self._finish(JobState.DONE)
-
-    def _stop(self) -> None:
-        if self._child is not None:
-            self._child.stop()
+    task = AnswerTask([python, "-m", "Diff4MMLiTSLib", "doctor", "--json"], _read_doctor)
+    task.start()
+    return task
 
 
-def _not_understood(python: str) -> JobError:
-    message = f"The interpreter '{python}' gave an answer that is not understood."
-    return JobError("unexpected", message, "Choose a Python of version 3.11 or newer in the Setup tab.")
+def _read_doctor(text: str) -> EngineState:
+    return _engine_state(json.loads(text[max(0, text.find("{")) :]))
 
 
 def _engine_state(record: dict[str, Any]) -> EngineState:  # Any: JSON of "doctor"
@@ -195,11 +152,14 @@ def _engine_state(record: dict[str, Any]) -> EngineState:  # Any: JSON of "docto
         Gpu(f"cuda:{index}", str(gpu["name"]), float(gpu["memory_gb"]), float(gpu.get("free_gb", gpu["memory_gb"])))
         for index, gpu in enumerate(record["gpus"])
     )
-    versions = record["packages"]
+    versions, torch_works = record["packages"], bool(record["torch_works"])
+    packages = (_package(name, bound, str(versions.get(name) or "")) for name, bound in _requirements())
     return EngineState(
         python=str(record["python"]),
-        packages=tuple(_package(name, bound, str(versions.get(name) or "")) for name, bound in _requirements()),
-        torch_works=bool(record["torch_works"]),
+        packages=tuple(
+            each if torch_works or each.name != "torch" else replace(each, is_satisfied=False) for each in packages
+        ),
+        torch_works=torch_works,
         gpus=gpus,
         memory_gb=float(record["memory_gb"]),
         disk_free_gb=float(record["disk_free_gb"]),

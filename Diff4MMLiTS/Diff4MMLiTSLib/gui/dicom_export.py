@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import slicer
@@ -13,6 +12,8 @@ from ..core.errors import InputError
 from .job import Job, engine_python
 from .scene import SceneStudy, SegmentationResult, SegmentChoice, write_study
 from .segments import liver_id, tumor_ids
+from .texts import _
+from .work_folder import work_folder
 
 INSTANCES_ATTRIBUTE = "DICOM.instanceUIDs"
 
@@ -33,7 +34,7 @@ def export_job(result: SegmentationResult, out: Path, dicom: Path | None = None)
     Raises:
         InputError: There is no liver or no tumor.
     """
-    work = TemporaryDirectory(prefix="Diff4MMLiTS-")
+    work = work_folder()
     place = Path(work.name)
     source = write_study(_as_it_is(result), place / result.study.study_id)
     folder = dicom or _copied(_files_of(result.study.reference), place / "dicom")
@@ -48,7 +49,7 @@ def _as_it_is(result: SegmentationResult) -> SceneStudy:
     tumors = tuple(SegmentChoice(node, each) for each in tumor_ids(node))
     liver = liver_id(node)
     if not liver or not tumors:
-        raise InputError("There is no liver or no tumor", expected="a segmentation of both")
+        raise InputError(_("There is no liver or no tumor"), expected=_("a segmentation of both"))
     phases = {phase: volume for phase, volume in study.phases.items() if volume is study.reference}
     return SceneStudy(study.study_id, phases, liver=SegmentChoice(node, liver), tumor=tumors)
 

@@ -34,6 +34,11 @@ def choose_python(path: str) -> None:
     write_setting(PYTHON_SETTING, path)
 
 
+def is_own(python: str) -> bool:
+    """Return whether an interpreter is Slicer's, into which Slicer can install."""
+    return python in (_own_python(), sys.executable)
+
+
 def engine_command(python: str, arguments: Sequence[str]) -> list[str]:
     """Return the command line of the engine with JSON progress."""
     return [python, "-m", "Diff4MMLiTSLib", *arguments, "--progress", "json"]
@@ -45,8 +50,7 @@ def engine_environment(python: str) -> dict[str, str]:
     For another interpreter than Slicer's it is the environment before Slicer's launcher changed it, since Slicer's
     libraries and PYTHONHOME would break it.
     """
-    is_own = python in (_own_python(), sys.executable)
-    environment = dict(os.environ) if is_own else _environment_before_slicer()
+    environment = dict(os.environ) if is_own(python) else _environment_before_slicer()
     paths = [str(LIBRARY), *filter(None, [environment.get("PYTHONPATH", "")])]
     return environment | {"PYTHONPATH": os.pathsep.join(paths)}
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import qt
 
-from ..core.errors import Diff4MMLiTSError
-from . import logic
+from . import logic, views
 from .job_bar import JobBar
 from .scene import SceneStudy, load_study
 from .settings import read_setting, write_setting
 from .sources import FolderKind, kind_of, load_images, sample_job, studies_in
-from .task import JobError
 from .texts import _
 from .widgets import Ui, fill_choice, on_click, waiting
+from .work_folder import work_folder
 
 LAST_FOLDER = "LastFolder"
 
@@ -36,7 +35,7 @@ class FolderPanel:
         self.bar = bar
         self._on_study = on_study
         self._folders: list[Path] = []
-        self._work: Path | None = None
+        self._work: TemporaryDirectory[str] | None = None
         on_click(ui.openFolderButton, self._ask_for_folder)
         ui.folderStudySelector.currentIndexChanged.connect(lambda *_index: self._load_chosen())
         self._offer([])
@@ -44,21 +43,17 @@ class FolderPanel:
     def open_folder(self, folder: Path) -> None:
         """Open a study folder, a folder of studies, of images, or of DICOM files."""
         self._offer([])
-        kind = kind_of(folder)
-        if kind is FolderKind.DICOM:
-            out = self._new_folder("dicom")
-            self.bar.run(lambda: logic.import_images(folder, out), _("Import DICOM"), self._open_cohort)
-            return
-        try:
-            with waiting():
-                if kind is FolderKind.IMAGES:
-                    load_images(folder)
-                elif kind is FolderKind.STUDY:
-                    self._on_study(load_study(folder))
-                else:
-                    self._open_cohort(folder)
-        except Diff4MMLiTSError as error:
-            self.bar.fail(JobError(error.code, error.found, error.remedy or error.expected))
+        with self.bar.explaining(), waiting():
+            kind = kind_of(folder)
+            if kind is FolderKind.DICOM:
+                out = self._new_folder("dicom")
+                self.bar.run(lambda: logic.import_images(folder, out), _("Import DICOM"), self._open_cohort)
+            elif kind is FolderKind.IMAGES:
+                views.show_volume(load_images(folder)[0], fit=True)
+            elif kind is FolderKind.STUDY:
+                self._on_study(load_study(folder))
+            else:
+                self._open_cohort(folder)
 
     def load_sample(self, then: Callable[[], None]) -> None:
         """Make the sample study and load it; ``then`` is called afterwards."""
@@ -73,7 +68,7 @@ class FolderPanel:
     def close(self) -> None:
         """Remove the working files."""
         if self._work is not None:
-            shutil.rmtree(self._work, ignore_errors=True)
+            self._work.cleanup()
             self._work = None
 
     def _ask_for_folder(self) -> None:
@@ -100,11 +95,11 @@ class FolderPanel:
     def _load_chosen(self) -> None:
         index = self.ui.folderStudySelector.currentIndex
         if 0 <= index < len(self._folders):
-            with waiting():
+            with self.bar.explaining(), waiting():
                 self._on_study(load_study(self._folders[index]))
 
     def _new_folder(self, name: str) -> Path:
-        self._work = self._work or Path(tempfile.mkdtemp(prefix="Diff4MMLiTS-"))
-        folder = self._work / name
+        self._work = self._work or work_folder()
+        folder = Path(self._work.name) / name
         shutil.rmtree(folder, ignore_errors=True)
         return folder

@@ -39,8 +39,12 @@ def install(step: InstallStep) -> None:
 
 def _install_extension(_step: InstallStep) -> None:
     manager = slicer.app.extensionsManagerModel()
-    manager.interactive = False
-    if not manager.installExtensionFromServer(PYTORCH_EXTENSION, False):
+    before, manager.interactive = manager.interactive, False  # the click was the answer to its question
+    try:
+        is_installed = manager.installExtensionFromServer(PYTORCH_EXTENSION, False)
+    finally:
+        manager.interactive = before
+    if not is_installed:
         raise RuntimeError(_("The PyTorch extension could not be installed; try the Extensions Manager."))
     raise RestartNeededError
 

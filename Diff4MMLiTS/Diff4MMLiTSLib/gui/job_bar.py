@@ -35,7 +35,7 @@ class JobBar:
         self._on_change = on_change
         self._timer: TaskTimer | None = None
         self._title = ""
-        self._is_stopped = False
+        self._watched: object | None = None
         on_click(ui.cancelButton, self.cancel)
         on_click(ui.dismissButton, self.dismiss)
         ui.detailsButton.toggled.connect(self._show_log)
@@ -49,48 +49,66 @@ class JobBar:
         """What is running, in words for a tooltip; empty when nothing is."""
         return _("Wait until “{job}” has finished, or cancel it.").format(job=self._title) if self._title else ""
 
-    def run(self, start: Callable[[], Task], title: str, on_done: Callable[[Any], None]) -> None:
+    def run(
+        self,
+        start: Callable[[], Task],
+        title: str,
+        on_done: Callable[[Any], None],
+        *,
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
         """Start a task and follow it to its end.
 
         Args:
             start: Starts the task and returns it.
             title: What it does, for the user.
             on_done: Called with the task's own result, only when it is done.
+            on_end: Called at the end, whichever it is: done, failed, canceled, or not even started.
         """
         self.dismiss()
         try:
             task = start()
         except Exception as error:  # whatever went wrong is shown where the user looks
-            self._fail_with(error)
+            self.fail_with(error)
+            on_end()
             return
+
+        def end(ended: Task) -> None:
+            self._end(ended, on_done)
+            on_end()
+            self._on_change()
+
         self._begin(title)
-        self._timer = TaskTimer(task, on_change=self._show, on_end=lambda ended: self._end(ended, on_done))
+        self._timer = TaskTimer(task, on_change=self._show, on_end=end)
         self._show(task)
 
     @contextmanager
     def watched(self, title: str) -> Iterator[Progress]:
-        """Show the progress of work that must be done in Slicer's own process; errors are shown, not raised."""
+        """Show the progress of work that must be done in Slicer's own process; errors are shown, not raised.
+
+        It stops when the user cancels it, and when the bar is closed: the scene on which it works goes away.
+        """
         self._begin(title)
-        self._is_stopped = False
+        work = self._watched = object()
 
         def report(fraction: float, _stage: str, message: str) -> None:
             self._show_progress(JobProgress(fraction=fraction, message=message))
             slicer.app.processEvents()
 
         try:
-            yield Progress(report, lambda: self._is_stopped)
+            yield Progress(report, lambda: self._watched is not work)
         except CanceledError:
             self._idle(_("{job}: canceled.").format(job=title))
         except Exception as error:  # whatever went wrong is shown where the user looks
             self._idle("")
-            self._fail_with(error)
+            self.fail_with(error)
         else:
             self._idle(_("{job}: done.").format(job=title))
         self._on_change()
 
     def cancel(self) -> None:
         """Ask the running job to stop."""
-        self._is_stopped = True
+        self._watched = None
         if self._timer:
             self.ui.cancelButton.enabled = False
             self.say(_("{job}: stopping…").format(job=self._title))
@@ -108,7 +126,7 @@ class JobBar:
         self.ui.detailsButton.visible = bool(log)
         self.ui.errorFrame.visible = True
 
-    def _fail_with(self, error: Exception) -> None:
+    def fail_with(self, error: Exception) -> None:
         """Show an error of ours in its words, and any other with what a developer needs."""
         if isinstance(error, Diff4MMLiTSError):
             self.fail(JobError(error.code, error.found.rstrip(".") + ".", error.remedy or error.expected))
@@ -116,6 +134,15 @@ class JobBar:
         logging.getLogger(__name__).exception("A job could not be started or its result not be shown")
         what = _("Something unexpected happened in Slicer ({kind}).").format(kind=type(error).__name__)
         self.fail(JobError("unexpected", what, _("Report it with the details.")), traceback.format_exc())
+
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Show an error of what is done at once, where the user looks, instead of raising it."""
+        self.dismiss()
+        try:
+            yield
+        except Exception as error:  # whatever went wrong is shown
+            self.fail_with(error)
 
     def dismiss(self) -> None:
         """Hide the error."""
@@ -125,6 +152,7 @@ class JobBar:
 
     def close(self) -> None:
         """Forget the running job and end it: the scene, the module or the application goes away."""
+        self._watched = None
         if self._timer:
             self._timer.stop()
             self._timer.task.cancel()
@@ -138,7 +166,7 @@ class JobBar:
         self._on_change()
 
     def _show(self, task: Task) -> None:
-        progress = getattr(task, "progress", JobProgress())  # a look at the interpreter has none
+        progress = task.progress
         if task.state is JobState.LOADING:
             progress = replace(progress, message=_("loading the result…"), seconds_left=None)
         self._show_progress(progress)
@@ -159,12 +187,11 @@ class JobBar:
             try:
                 on_done(task.result)
             except Exception as error:  # the same
-                self._fail_with(error)
+                self.fail_with(error)
         elif task.state is JobState.CANCELED:
             self.say(_("{job}: canceled; nothing was changed.").format(job=title))
         elif task.error:
-            self.fail(task.error, getattr(task, "log", ""))  # the log of a reply is its worker's
-        self._on_change()
+            self.fail(task.error, task.log)
 
     def _idle(self, message: str) -> None:
         self._timer = None

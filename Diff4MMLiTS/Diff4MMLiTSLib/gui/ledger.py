@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from ..core.errors import InputError
 from ..core.files import explained
+from .texts import _
 
 LEDGER_FILE = "review.jsonl"
 FORMAT = 1
@@ -102,8 +103,10 @@ class Ledger:
         comment = opinion.comment.strip()
         if not reviewer.strip() or len(reviewer) > LONGEST_NAME or len(comment) > LONGEST_COMMENT:
             raise InputError(
-                "The reviewer's name is empty, or a text is too long",
-                expected=f"a name of at most {LONGEST_NAME} and a comment of at most {LONGEST_COMMENT} characters",
+                _("The reviewer's name is empty, or a text is too long"),
+                expected=_("a name of at most {name} and a comment of at most {comment} characters").format(
+                    name=LONGEST_NAME, comment=LONGEST_COMMENT
+                ),
             )
         return self._add(Entry(uuid4().hex, self._now(), reviewer, pair, opinion.decision, comment))
 
@@ -152,7 +155,10 @@ def read_entries(file: Path) -> tuple[Entry, ...]:
     try:
         lines = file.read_bytes().split(b"\n")
     except OSError as error:
-        raise InputError(f"'{file.name}' cannot be read: {error.strerror}", expected="a ledger of a review") from None
+        raise InputError(
+            _("'{file}' cannot be read: {why}").format(file=file.name, why=error.strerror),
+            expected=_("a ledger of a review"),
+        ) from None
     *whole, last = lines
     entries = [_entry(line, file, number) for number, line in enumerate(whole, start=1) if line.strip(b"\x00 \r")]
     return tuple(entry for entry in [*entries, _torn(last)] if entry is not None)
@@ -163,18 +169,18 @@ def _entry(line: bytes, file: Path, number: int) -> Entry | None:
         record = json.loads(line)
         if record["format"] > FORMAT:
             raise InputError(
-                f"'{file.name}' was written by a newer version",
-                expected=f"format {FORMAT}",
-                remedy="Update Diff4MMLiTS",
+                _("'{file}' was written by a newer version").format(file=file.name),
+                expected=_("format {number}").format(number=FORMAT),
+                remedy=_("Update Diff4MMLiTS"),
             )
         return _entry_of(record)
     except (ValueError, KeyError, TypeError):
         if line.startswith(LINE_START) or LINE_START.startswith(line):  # a crash cut it off; others were added after it
             return None
         raise InputError(
-            f"Line {number} of '{file.name}' is no decision",
-            expected="a ledger of a review",
-            remedy="Choose another file",
+            _("Line {number} of '{file}' is no decision").format(number=number, file=file.name),
+            expected=_("a ledger of a review"),
+            remedy=_("Choose another file"),
         ) from None
 
 

@@ -8,14 +8,12 @@ from pathlib import Path
 import qt
 import slicer
 
-from ..core.errors import InputError
 from ..core.phases import Phase, in_order
 from . import views
 from .enhancement_plot import EnhancementPlot
 from .job_bar import JobBar
 from .lesions import LesionMeasures, liver_enhancement, measure_lesions, write_lesions_csv
 from .scene import SceneStudy
-from .task import JobError
 from .texts import _
 from .widgets import Ui, allow, fill_table, on_click, prepare_table
 
@@ -89,10 +87,8 @@ class LesionPanel:
         if not chosen:
             return
         path = Path(chosen)
-        try:
+        with self.bar.explaining():
             write_lesions_csv(self.lesions, path if path.suffix else path.with_suffix(".csv"))
-        except InputError as error:
-            self.bar.fail(JobError(error.code, error.found, error.remedy))
 
 
 def _tip(lesion: LesionMeasures) -> str:

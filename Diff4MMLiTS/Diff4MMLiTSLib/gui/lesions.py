@@ -69,10 +69,10 @@ def measure_lesions(node: slicer.vtkMRMLSegmentationNode, study: SceneStudy) -> 
 def liver_enhancement(node: slicer.vtkMRMLSegmentationNode, study: SceneStudy) -> dict[Phase, float]:
     """Return the mean of the liver without tumors in each phase, HU: what a lesion's curve is compared with."""
     liver = liver_id(node)
-    voxels = _voxels(node, liver) if liver else None
+    voxels = _voxels(node, liver, most=LIVER_SAMPLES) if liver else None
     if voxels is None:
         return {}
-    points = voxels.world[:: max(1, len(voxels.world) // LIVER_SAMPLES)]
+    points = voxels.world
     for segment_id in tumor_ids(node):
         points = points[~_is_inside(node, segment_id, points)]
     return _mean_hu(points, study)
@@ -109,7 +109,8 @@ class _Voxels:
     steps: FloatArray
 
 
-def _voxels(node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> _Voxels | None:
+def _voxels(node: slicer.vtkMRMLSegmentationNode, segment_id: str, *, most: int | None = None) -> _Voxels | None:
+    """Return the voxels of a segment, all or about ``most`` of them, evenly; None when it is empty."""
     image = segment_image(node, segment_id)
     if image.IsEmpty() or not array_of(image).any():
         return None
@@ -119,7 +120,9 @@ def _voxels(node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> _Voxels | 
     mask = array_of(image) > 0
     box = ndimage.find_objects(mask.astype(np.uint8))[0]
     start = np.array([box[axis].start for axis in (2, 1, 0)])
-    index = np.argwhere(mask[box])[:, ::-1] + start + image.GetExtent()[::2]
+    inside = np.flatnonzero(mask[box])
+    chosen = inside[:: max(1, len(inside) // most)] if most else inside
+    index = np.column_stack(np.unravel_index(chosen, mask[box].shape)[::-1]) + start + image.GetExtent()[::2]
     corners = np.vstack([index.mean(axis=0), index.mean(axis=0) + np.eye(3)]) @ to_node[:3, :3].T + to_node[:3, 3]
     moved = world_points(node, corners)
     steps = (moved[1:] - moved[0]).T

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import slicer
@@ -16,9 +15,9 @@ import slicer
 from ..core.phases import Phase
 from .chain import Chain
 from .job import Job, JobState, Worker, engine_python
-from .models import list_models
+from .models import find_model
 from .review import REVIEWER, Review
-from .roles import check_roles, role_of
+from .roles import check_roles, reference_among, role_of
 from .scene import (
     ALIGNED_ROLE,
     SceneStudy,
@@ -32,6 +31,7 @@ from .segments import liver_id
 from .settings import read_setting
 from .synthesis import SynthesisWish, synthesis_job
 from .training_run import TrainingRun
+from .work_folder import work_folder
 
 STUDY_ID = "study"
 """Name of a study of the scene, unless the user gives another: what the scene calls it may be the patient's name."""
@@ -54,8 +54,23 @@ def study_of_scene(study_id: str = STUDY_ID) -> SceneStudy:
         phase = role_of(volume)
         if phase is not None and (volume in registered or phase not in replaced):
             choices.append((volume, phase))
+    return study_of(choices, liver=find_liver_segment(), study_id=study_id)
+
+
+def study_of(
+    choices: Sequence[tuple[Any, Phase]],  # Any: MRML is not typed
+    *,
+    liver: SegmentChoice | None,
+    study_id: str = STUDY_ID,
+) -> SceneStudy:
+    """Return the study of volumes with their phases; its reference is the one that was named when it was loaded.
+
+    Raises:
+        InputError: There is no volume, or two have the same phase.
+    """
     check_roles(choices)
-    return SceneStudy(study_id, {phase: volume for volume, phase in choices}, liver=find_liver_segment())
+    phases = {phase: volume for volume, phase in choices}
+    return SceneStudy(study_id, phases, reference_among(phases), liver=liver)
 
 
 def register(
@@ -73,7 +88,7 @@ def register(
         InputError: The study cannot be written.
         SceneClosedError: A volume is no longer in the scene.
     """
-    work = _new_folder()
+    work = work_folder()
     options = ["--method", method, "--device", device]
     if liver_model is not None and study.liver is None:
         options += ["--liver-model", str(liver_model)]
@@ -98,7 +113,7 @@ def segment(study: SceneStudy, *, model: Path | str, device: str = "auto", fast:
         InputError: The study cannot be written.
         SceneClosedError: A volume is no longer in the scene.
     """
-    work = _new_folder()
+    work = work_folder()
     source = write_study(study, Path(work.name) / "in" / study.study_id)
 
     def load(out: Path) -> SegmentationResult:
@@ -140,14 +155,14 @@ def synthesize(study: SceneStudy, wish: SynthesisWish, *, mask: Sequence[Segment
     Args:
         study: With a liver, aligned or of one phase, and ``is_tumor_free=True`` or all its tumors in ``tumor``:
             ``dataclasses.replace(study_of_scene(), is_tumor_free=True)``.
-        wish: Model, folder, number of pairs and so on: ``SynthesisWish(model=…, out=…, pairs=10)``.
+        wish: Folder, number of pairs, models and so on: ``SynthesisWish(out=…, pairs=10)``.
         mask: Segments that are the shape of the new tumors; none to draw it.
 
     Raises:
         InputError: It is not known whether the study has tumors, or there are pairs of this name already.
         SceneClosedError: A volume is no longer in the scene.
     """
-    return synthesis_job(study, replace(wish, model=_full(wish.model), out=_full(wish.out)), mask)
+    return synthesis_job(study, replace(wish, out=_full(wish.out)), mask)
 
 
 def review(folder: Path | str, *, reviewer: str = "") -> Review:
@@ -217,17 +232,8 @@ def _start(
 
 
 def _model(model: Path | str, device: str) -> list[str]:
-    """Return the options for a model: the folder of a listed one of this name, else what is there at the path."""
-    listed = {each.name: each.folder for each in reversed(list_models("segmenter"))}  # the user's before the bundled
-    return ["--model", str(listed.get(str(model)) or _full(Path(model))), "--device", device]
+    return ["--model", str(find_model(model, "segmenter")), "--device", device]
 
 
 def _full(path: Path) -> Path:
     return Path(path).expanduser().absolute()
-
-
-def _new_folder() -> TemporaryDirectory[str]:
-    """Make a folder that vanishes with the last thing that holds it, at the latest when the application ends."""
-    application = getattr(slicer, "app", None)
-    place = application.temporaryPath if application is not None else None
-    return TemporaryDirectory(prefix="Diff4MMLiTS-", dir=place, ignore_cleanup_errors=True)

@@ -11,7 +11,6 @@ import slicer
 from ..core.errors import Diff4MMLiTSError
 from .job_bar import JobBar
 from .models import InstalledModel, delete_model, import_model, list_models, models_folder, verify_model
-from .task import JobError
 from .texts import _
 from .widgets import Ui, allow, fill_table, on_click, prepare_table, waiting
 
@@ -110,7 +109,7 @@ class ModelPanel:
             with waiting():
                 return str(action() or "")
         except Diff4MMLiTSError as error:
-            self.bar.fail(JobError(error.code, error.found, error.remedy or error.expected))
+            self.bar.fail_with(error)
             return ""
 
     def _open_folder(self) -> None:

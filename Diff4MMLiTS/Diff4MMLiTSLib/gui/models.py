@@ -17,6 +17,7 @@ from ..core.errors import InputError
 from ..core.files import explained, new_folder
 from ..core.study_io import file_hash
 from ..core.study_records import Json, read_record
+from .texts import _
 
 BUNDLED = Path(__file__).parents[2] / "Resources" / "Models"
 FOLDER_VARIABLE = "DIFF4MMLITS_MODELS"
@@ -72,6 +73,12 @@ def list_models(kind: str = "") -> tuple[InstalledModel, ...]:
     return tuple(model for model in found if kind in ("", model.kind))
 
 
+def find_model(model: Path | str, kind: str) -> Path:
+    """Return the folder of the model of this kind and name, the user's before the bundled; else what the path names."""
+    listed = {each.name: each.folder for each in reversed(list_models(kind))}
+    return listed.get(str(model)) or Path(model).expanduser().absolute()
+
+
 def import_model(source: Path) -> InstalledModel:
     """Copy a model into ``models_folder``: a folder, its ``model.json``, or a zip file of one.
 
@@ -96,7 +103,10 @@ def delete_model(model: InstalledModel) -> None:
         InputError: It came with the module, or cannot be removed.
     """
     if model.is_bundled or model.folder.parent != models_folder():
-        raise InputError(f"The model '{model.name}' came with the module", expected="a model that was imported")
+        raise InputError(
+            _("The model '{model}' came with the module").format(model=model.name),
+            expected=_("a model that was imported"),
+        )
     with explained(model.folder):
         shutil.rmtree(model.folder)
         _hash_file(model.folder).unlink(missing_ok=True)
@@ -112,9 +122,9 @@ def verify_model(model: InstalledModel) -> str:
     record = _hash_file(model.folder)
     if record.is_file() and record.read_text(encoding="ascii").strip() != found:
         raise InputError(
-            f"The model '{model.name}' changed since it was imported",
-            expected="the files that were imported",
-            remedy="Delete it and import it again from where it came",
+            _("The model '{model}' changed since it was imported").format(model=model.name),
+            expected=_("the files that were imported"),
+            remedy=_("Delete it and import it again from where it came"),
         )
     return found
 
@@ -131,9 +141,9 @@ def model_hash(folder: Path) -> str:
             digest.update(bytes.fromhex(file_hash(folder / name)))
         except OSError as error:
             raise InputError(
-                f"'{folder.name}/{name}' cannot be read ({error.strerror})",
-                expected="a complete model",
-                remedy="Import the model again",
+                _("'{folder}/{name}' cannot be read ({why})").format(folder=folder.name, name=name, why=error.strerror),
+                expected=_("a complete model"),
+                remedy=_("Import the model again"),
             ) from None
     return digest.hexdigest()
 
@@ -141,15 +151,19 @@ def model_hash(folder: Path) -> str:
 def _model(folder: Path, *, is_bundled: bool) -> InstalledModel:
     if not (folder / CARD_FILE).is_file():
         raise InputError(
-            f"'{folder.name}' holds no model", expected=f"a folder with {CARD_FILE}", remedy="Choose the model's folder"
+            _("'{folder}' holds no model").format(folder=folder.name),
+            expected=_("a folder with {file}").format(file=CARD_FILE),
+            remedy=_("Choose the model's folder"),
         )
     card = read_record(folder / CARD_FILE, newest=NEWEST_CARD)
     missing = [name for name in _weights_of(card) if not (folder / name).is_file()]
     if "kind" not in card or not _weights_of(card) or missing:
+        lacking = _("'{folder}' is not a complete model: {names} is missing")
+        found = lacking if missing else _("'{folder}' is not a complete model")
         raise InputError(
-            f"'{folder.name}' is not a complete model" + (f": {', '.join(missing)} is missing" if missing else ""),
-            expected=f"a folder with {CARD_FILE} and one .safetensors file per network",
-            remedy="Copy the whole model folder",
+            found.format(folder=folder.name, names=", ".join(missing)),
+            expected=_("a folder with {file} and one .safetensors file per network").format(file=CARD_FILE),
+            remedy=_("Copy the whole model folder"),
         )
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     texts = {name: str(card.get(name, "")) for name in ("kind", "license", "intended_use", "training_data")}
@@ -187,15 +201,23 @@ def _unpacked(source: Path) -> Iterator[Path]:
         try:
             with zipfile.ZipFile(source) as archive:
                 if sum(entry.file_size for entry in archive.infolist()) > LARGEST_BYTES:
-                    raise InputError(f"'{source.name}' is too large for a model", expected="a zip file of one model")
+                    raise InputError(
+                        _("'{source}' is too large for a model").format(source=source.name),
+                        expected=_("a zip file of one model"),
+                    )
                 archive.extractall(place)
         except (OSError, zipfile.BadZipFile) as error:
             raise InputError(
-                f"'{source.name}' cannot be unpacked", expected="an undamaged zip file", remedy="Copy it again"
+                _("'{source}' cannot be unpacked").format(source=source.name),
+                expected=_("an undamaged zip file"),
+                remedy=_("Copy it again"),
             ) from error
         cards = sorted(Path(place).rglob(CARD_FILE))
         if len(cards) != 1:
-            raise InputError(f"'{source.name}' holds {len(cards)} models", expected="a zip file of one model")
+            raise InputError(
+                _("'{source}' holds {cards} models").format(source=source.name, cards=len(cards)),
+                expected=_("a zip file of one model"),
+            )
         yield cards[0].parent
 
 

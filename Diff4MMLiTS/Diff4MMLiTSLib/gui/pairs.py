@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from ..core.errors import InputError
@@ -16,6 +17,7 @@ from ..core.files import new_folder
 from ..core.progress import Progress
 from ..core.study_io import FORMAT, QA_FILE, STUDY_FILE, file_hash, find_studies, phase_files
 from ..core.study_records import Json, qa_of, read_record
+from .texts import _
 
 HASH_FILE = ".review-hashes.json"
 """Remembers the hashes of files that did not change since, so that a cohort is opened at once the next time."""
@@ -65,9 +67,9 @@ def pairs_in(cohort: Path, progress: Progress) -> tuple[Pair, ...]:
     folders = [folder for folder in find_studies(cohort) if _record(folder).get("synthetic")]
     if not folders:
         raise InputError(
-            f"The folder '{cohort.name}' holds no synthetic study",
-            expected="a folder of synthetic pairs",
-            remedy="Make some in the Synthesize tab",
+            _("The folder '{cohort}' holds no synthetic study").format(cohort=cohort.name),
+            expected=_("a folder of synthetic pairs"),
+            remedy=_("Make some in the Synthesize tab"),
         )
     hashes = _Hashes(cohort)
     pairs = []
@@ -112,10 +114,12 @@ def export_pairs(pairs: Sequence[Pair], out: Path, progress: Progress) -> Path:
         CanceledError: The user asked to stop; nothing stays behind.
     """
     if not pairs:
-        raise InputError("No pair is accepted", expected="at least one", remedy="Accept pairs, then export them")
+        raise InputError(
+            _("No pair is accepted"), expected=_("at least one"), remedy=_("Accept pairs, then export them")
+        )
     names = [pair.folder.name for pair in pairs]
     if len(set(names)) < len(names):
-        raise InputError("Two pairs have the same name", expected="a folder name of its own for each pair")
+        raise InputError(_("Two pairs have the same name"), expected=_("a folder name of its own for each pair"))
     with new_folder(out) as partial:
         for index, pair in enumerate(pairs):
             progress.update(index / len(pairs), f"copying {pair.folder.name}")
@@ -152,7 +156,10 @@ def _key(folder: Path, record: Json, hashes: _Hashes) -> str:
             digest.update(f"{name}:{hashes.of(files[name])}\n".encode())
         except OSError as error:
             raise InputError(
-                f"'{folder.name}/{files[name].name}' cannot be read: {error.strerror}", expected="a complete pair"
+                _("'{folder}/{file}' cannot be read: {why}").format(
+                    folder=folder.name, file=files[name].name, why=error.strerror
+                ),
+                expected=_("a complete pair"),
             ) from None
     return digest.hexdigest()
 
@@ -206,7 +213,16 @@ def _folders_in(folder: Path) -> list[Path]:
 def _is_content(files: Iterable[Path], expected: Mapping[str, object]) -> bool:
     """Return whether files have the hashes that a history names; the first one tells the others."""
     named = [path for path in sorted(files) if path.name in expected]
-    return bool(named) and file_hash(named[0]) == expected[named[0].name]
+    if not named:
+        return False
+    state = named[0].stat()
+    return _known_hash(named[0], state.st_size, state.st_mtime_ns) == expected[named[0].name]
+
+
+@lru_cache(maxsize=256)
+def _known_hash(path: Path, _size: int, _changed_ns: int) -> str:
+    """Return the SHA-256 of a file, read again only when it changed: every pair of a source asks for it."""
+    return file_hash(path)
 
 
 def _link_or_copy(source: str, target: str) -> None:

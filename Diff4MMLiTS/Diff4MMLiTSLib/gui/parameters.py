@@ -64,8 +64,6 @@ class Parameters:
     model: Name of the model.
     device: ``auto``, ``cpu`` or ``cuda:N``.
     quality: How thoroughly the network looks.
-    threshold: Probability above which a voxel is tumor.
-    result: The segmentation that the tumor tools work on.
     compareMode: How two phases are shown together.
     compareOpacity: How strongly the second phase covers the reference phase.
     tumorState: What the user knows about the tumors of the study that gets synthetic ones.
@@ -77,8 +75,6 @@ class Parameters:
     model: str = ""
     device: str = "auto"
     quality: Quality = Quality.NORMAL
-    threshold: Annotated[float, WithinRange(0.05, 0.95)] = 0.5
-    result: vtkMRMLSegmentationNode
     compareMode: CompareMode = CompareMode.OVERLAY  # noqa: N815 (Slicer's parameters are named so)
     compareOpacity: Annotated[float, WithinRange(0.0, 1.0)] = 0.5  # noqa: N815
     tumorState: TumorState = TumorState.UNKNOWN  # noqa: N815

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -28,7 +27,8 @@ WINDOWS = sys.platform == "win32"
 NO_WINDOW: int = getattr(subprocess, "CREATE_NO_WINDOW", 0)
 """Exists on Windows, where a console would open for every child."""
 
-_living: weakref.WeakSet[ChildProcess] = weakref.WeakSet()
+_living: set[ChildProcess] = set()
+"""Held until they have ended: a child whose job nobody looks at any more must still be killed at the exit."""
 
 
 class ChildProcess:
@@ -130,6 +130,7 @@ class ChildProcess:
             self._process.wait(GRACE_S)
         except subprocess.TimeoutExpired:  # a process in an uninterruptible call of the system ends after it
             return
+        _living.discard(self)  # its number may be another's from now on
 
     def _stop(self) -> None:
         try:
@@ -190,12 +191,6 @@ def _signal_group(group: int, number: int) -> bool:
     except PermissionError:  # macOS says so of a group of zombies
         return False
     return True
-
-
-def _reader(stream: IO[bytes] | None, on_line: Callable[[str], bool], log: deque[str]) -> threading.Thread:
-    thread = threading.Thread(target=_read_lines, args=(stream, on_line, log), daemon=True)
-    thread.start()
-    return thread
 
 
 def _read_lines(stream: IO[bytes], on_line: Callable[[str], bool], log: deque[str]) -> None:

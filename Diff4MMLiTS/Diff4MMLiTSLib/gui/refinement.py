@@ -23,6 +23,7 @@ from .crossing import read_image, to_lps, write_image
 from .job import Reply, Worker
 from .scene import SceneClosedError, SegmentationResult, read_values
 from .segments import LIVER_ID, mask_of, set_liver, set_tumors, tumor_ids, world_to_node
+from .texts import _
 from .world import Voxels, image_of
 
 DEFAULT_THRESHOLD = 0.5
@@ -63,9 +64,9 @@ class Refinement:
 
     def __init__(self, result: SegmentationResult, worker: Worker | None = None) -> None:
         self._result = result
-        self._worker = worker
+        self.worker = worker
         self._record: Json = read_record(result.folder / STUDY_FILE, newest=FORMAT)
-        _, self._index_to_world = read_values(result.folder / str(self._record["tumor"]["file"]))
+        self._index_to_world = read_values(result.folder / str(self._record["tumor"]["file"]))[1]
         self._probability = _Probability.read(result.folder, self._record)
         self._folder = result.folder
         self._threshold = DEFAULT_THRESHOLD
@@ -100,7 +101,7 @@ class Refinement:
         """
         self._check()
         if not (self._folder / PROBABILITY_FILE).is_file():
-            raise InputError("This result has no probability", expected="a segmentation that was made here")
+            raise InputError(_("This result has no probability"), expected=_("a segmentation that was made here"))
         self._before = self._before or self._state()
         if threshold != self._threshold:
             self._threshold = threshold
@@ -118,8 +119,8 @@ class Refinement:
             SceneClosedError: The segmentation is no longer in the scene.
         """
         self._check()
-        if self._worker is None or self._result.study_folder is None:
-            raise InputError("There is no worker for clicks", expected="a result of a model of this computer")
+        if self.worker is None or self._result.study_folder is None:
+            raise InputError(_("There is no worker for clicks"), expected=_("a result of a model of this computer"))
         before = self._state()
         self._count += 1
         place = self._result.folder.parent
@@ -139,7 +140,7 @@ class Refinement:
             self._did(before)
             return self._result.node
 
-        return self._worker.request(request, on_result=take)
+        return self.worker.request(request, on_result=take)
 
     def undo(self) -> None:
         """Take the last change back; harmless when there is none."""
@@ -242,7 +243,7 @@ class _Probability:
         liver, matrix = read_values(folder / str(record["liver"]["file"]))
         if not (folder / PROBABILITY_FILE).is_file():
             return cls(liver.shape, None, np.zeros(0, np.uint8), 0.0)
-        values, _ = read_values(folder / PROBABILITY_FILE)
+        values = read_values(folder / PROBABILITY_FILE)[0]
         inside = np.where(liver > 0, values, 0)
         voxel_ml = abs(float(np.linalg.det(matrix[:3, :3]))) / 1000.0
         box = bounding_box(inside > 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from enum import Enum
 from pathlib import Path
 
 from ..core.errors import InputError
@@ -17,29 +16,20 @@ REVIEWER = "Reviewer"
 """Setting: the name that the reviewer chose."""
 
 
-class PairFilter(Enum):
-    """Which pairs are gone through."""
+FILTERS: tuple[Decision | None, ...] = (None, *Decision)
+"""Which pairs can be gone through: all, or those with one decision."""
 
-    ALL = "all"
-    OPEN = "open"
-    ACCEPTED = "accepted"
-    REJECTED = "rejected"
-    FLAGGED = "flagged"
 
-    def label(self) -> str:
-        """Return the name that the user reads."""
-        names = {
-            PairFilter.ALL: _("All"),
-            PairFilter.OPEN: _("Open"),
-            PairFilter.ACCEPTED: _("Accepted"),
-            PairFilter.REJECTED: _("Rejected"),
-            PairFilter.FLAGGED: _("Flagged"),
-        }
-        return names[self]
-
-    def admits(self, decision: Decision) -> bool:
-        """Return whether a pair with this decision is gone through."""
-        return self is PairFilter.ALL or self.value == decision.value
+def decision_name(decision: Decision | None) -> str:
+    """Return the name of a decision that the user reads; None stands for all of them."""
+    names = {
+        None: _("All"),
+        Decision.OPEN: _("Open"),
+        Decision.ACCEPTED: _("Accepted"),
+        Decision.REJECTED: _("Rejected"),
+        Decision.FLAGGED: _("Flagged"),
+    }
+    return names[decision]
 
 
 class Review:
@@ -59,12 +49,12 @@ class Review:
 
     def __init__(self, cohort: Path, reviewer: str, progress: Progress | None = None) -> None:
         if not reviewer.strip():
-            raise InputError("The reviewer has no name", expected="a name or a sign, for example R1")
+            raise InputError(_("The reviewer has no name"), expected=_("a name or a sign, for example R1"))
         self.cohort = cohort
         self.reviewer = reviewer.strip()
         self.pairs = pairs_in(cohort, progress or silent())
         self.ledger = Ledger(cohort / LEDGER_FILE)
-        self.filter = PairFilter.ALL
+        self.filter: Decision | None = None
         self._opinions = self.ledger.opinions(self.reviewer)
         self._index = next((i for i, pair in enumerate(self.pairs) if self._decision(pair) is Decision.OPEN), 0)
 
@@ -130,20 +120,19 @@ class Review:
         """Go to the next (1) or previous (-1) pair that the filter admits; return whether there is one."""
         index = self._index + step
         while 0 <= index < len(self.pairs):
-            if self.filter.admits(self._decision(self.pairs[index])):
+            if self._is_wanted(self.pairs[index]):
                 self._index = index
                 return True
             index += step
         return False
 
-    def show(self, wanted: PairFilter) -> bool:
-        """Go through other pairs from now on; return whether there is one.
+    def show(self, wanted: Decision | None) -> bool:
+        """Go through the pairs with this decision from now on, None for all; return whether there is one.
 
         The pair that is looked at stays when it is among them; else the next one is taken, or the previous one.
         """
         self.filter = wanted
-        is_here = wanted.admits(self.opinion.decision)
-        return is_here or self.go(1) or self.go(-1)
+        return self._is_wanted(self.pair) or self.go(1) or self.go(-1)
 
     def agreements(self) -> dict[tuple[str, str], Agreement]:
         """Return how far each two reviewers of the ledger agree on the pairs of this cohort."""
@@ -183,6 +172,9 @@ class Review:
     def export(self, out: Path, progress: Progress | None = None) -> Path:
         """Make a cohort of the accepted pairs, for training; see ``export_pairs``."""
         return export_pairs(self.accepted(), out, progress or silent())
+
+    def _is_wanted(self, pair: Pair) -> bool:
+        return self.filter in (None, self._decision(pair))
 
     def _decision(self, pair: Pair) -> Decision:
         return self._opinions.get(pair.key, Opinion()).decision

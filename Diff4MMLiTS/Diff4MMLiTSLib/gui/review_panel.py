@@ -14,12 +14,11 @@ from .job_bar import JobBar
 from .ledger import LEDGER_FILE, Decision
 from .pairs import NOT_ANONYMOUS, find_source
 from .parameters import Parameters
-from .review import REVIEWER, PairFilter, Review
+from .review import FILTERS, REVIEWER, Review, decision_name
 from .review_keys import KEYS, ReviewKeys
 from .review_scene import ReviewScene, ShownPair, show_outline
 from .review_views import ReviewViews
 from .settings import read_setting, write_setting
-from .task import JobError
 from .texts import _
 from .widgets import Ui, allow, fill_choice, on_click, silent, waiting
 
@@ -42,7 +41,7 @@ class ReviewPanel:
         self._scene, self._views = ReviewScene(), ReviewViews()
         self._shown: ShownPair | None = None
         self._note = ""
-        fill_choice(ui.pairFilterSelector, [each.label() for each in PairFilter], 0)
+        fill_choice(ui.pairFilterSelector, list(map(decision_name, FILTERS)), 0)
         with silent(ui.reviewerEdit):
             ui.reviewerEdit.text = read_setting(REVIEWER)
         self._connect()
@@ -75,7 +74,7 @@ class ReviewPanel:
             self.review = Review(cohort, self.ui.reviewerEdit.text, progress)
             write_setting(REVIEWER, self.review.reviewer)
             write_setting(REVIEW_FOLDER, str(cohort))
-            fill_choice(self.ui.pairFilterSelector, [each.label() for each in PairFilter], 0)
+            fill_choice(self.ui.pairFilterSelector, list(map(decision_name, FILTERS)), 0)
             self.ui.studyButton.collapsed = True
             self._show_pair()
         self.refresh()
@@ -98,6 +97,7 @@ class ReviewPanel:
                 return
             if review.pair is not before:
                 self._show_pair()
+            self._show_comment()
             self.refresh()
 
     def close(self) -> None:
@@ -106,6 +106,7 @@ class ReviewPanel:
         self.review, self._shown, self._note = None, None, ""
         self._views.close()
         self._scene.clear()
+        self._show_comment()
         self.refresh()
 
     def _connect(self) -> None:
@@ -149,7 +150,7 @@ class ReviewPanel:
         try:
             return action()
         except Diff4MMLiTSError as error:
-            self.bar.fail(JobError(error.code, error.found.rstrip(".") + ".", error.remedy or error.expected))
+            self.bar.fail_with(error)
             return False
 
     def _go(self, step: int) -> None:
@@ -169,13 +170,14 @@ class ReviewPanel:
     def _show_pair(self) -> None:
         if self.review is None:
             return
+        self._show_comment()
         with waiting():
             pair = self.review.pair
             try:
                 self._shown = self._scene.show(pair.folder, find_source(pair))
             except Diff4MMLiTSError as error:
                 self._shown = None
-                self.bar.fail(JobError(error.code, error.found.rstrip(".") + ".", error.remedy or error.expected))
+                self.bar.fail_with(error)
                 return
             self._views.show(self._shown)
         self._outline()
@@ -184,8 +186,6 @@ class ReviewPanel:
         review, ui = self.review, self.ui
         if review is None:
             ui.pairCount.text, ui.pairName.text, ui.reviewSummary.text = "", "", ""
-            with silent(ui.commentEdit):
-                ui.commentEdit.text = ""
             ui.pairMessage.text = _("Open a folder of synthetic pairs; the review goes on where you left it.")
             return
         ui.pairCount.text = _("{number} of {count}").format(number=review.number, count=len(review.pairs))
@@ -193,12 +193,15 @@ class ReviewPanel:
         said = {"review": _("its own check asks to look closely"), "reject": _("its own check rejects it")}
         reasons = [said[review.pair.verdict], *review.pair.reasons] if review.pair.verdict in said else []
         source = [] if self._shown is None or self._shown.source else [_("its source was not found beside the folder")]
-        state = "; ".join([_decision_name(review.opinion.decision), *reasons, *source]) + "."
+        state = "; ".join([decision_name(review.opinion.decision), *reasons, *source]) + "."
         ui.pairMessage.text = "\n".join(filter(None, [state, self._note]))
-        with silent(ui.commentEdit):
-            ui.commentEdit.text = review.opinion.comment
         counts = review.counts
-        ui.reviewSummary.text = ", ".join(f"{_decision_name(each)}: {counts[each]}" for each in Decision)
+        ui.reviewSummary.text = ", ".join(f"{decision_name(each)}: {counts[each]}" for each in Decision)
+
+    def _show_comment(self) -> None:
+        """Show what was said about the pair; only with another pair, since somebody may be typing."""
+        with silent(self.ui.commentEdit):
+            self.ui.commentEdit.text = self.review.opinion.comment if self.review is not None else ""
 
     def _say(self, text: str) -> None:
         """Show a line about the last key, until the next one."""
@@ -215,7 +218,7 @@ class ReviewPanel:
             return
         self._note = ""
         self._save_comment()
-        before, is_any = self.review.pair, self.review.show(list(PairFilter)[index])
+        before, is_any = self.review.pair, self.review.show(FILTERS[index])
         if self.review.pair is not before:
             self._show_pair()
         self.refresh()
@@ -238,7 +241,9 @@ class ReviewPanel:
         if not chosen or self.review is None:
             return
         review = self.review
+        self._save_comment()
         count = self._do(lambda: review.merge(Path(chosen)))
+        self._show_comment()
         self.refresh()
         if count is not False:
             lines = [f"{one} – {other}: {in_words(found)}" for (one, other), found in review.agreements().items()]
@@ -255,7 +260,3 @@ class ReviewPanel:
             out = self.review.export(Path(chosen), progress)
             count = len(self.review.accepted())
             self._say(_("{count} pairs are in '{name}'.").format(count=count, name=out.name) + f" {NOT_ANONYMOUS}")
-
-
-def _decision_name(decision: Decision) -> str:
-    return PairFilter(decision.value).label()

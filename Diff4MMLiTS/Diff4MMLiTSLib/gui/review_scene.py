@@ -20,6 +20,7 @@ from ..core.study_records import read_record
 from .crossing import SYNTHETIC_ATTRIBUTE, load_volume
 from .scene import read_values
 from .segments import new_segmentation, set_tumors, tumor_ids, world_to_node
+from .texts import _
 
 LIVER_WINDOW = Window(-30.0, 190.0)
 """Liver at 50 to 130 HU and its tumors with contrast: narrower than the abdomen's usual window."""
@@ -84,7 +85,9 @@ class ReviewScene:
         self._pair.append(node)
         entry = read_record(folder / STUDY_FILE, newest=FORMAT).get("tumor")
         if not isinstance(entry, dict):
-            raise InputError(f"'{folder.name}' has no tumor mask", expected="a synthetic pair")
+            raise InputError(
+                _("'{folder}' has no tumor mask").format(folder=folder.name), expected=_("a synthetic pair")
+            )
         values, index_to_world = read_values(folder / str(entry["file"]))
         set_tumors(node, values > 0, world_to_node(node) @ index_to_world, source=str(entry["source"]))
         display = node.GetDisplayNode()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import slicer
 import vtk
 
 from ..core.phases import Phase, in_order
 from .review_scene import ShownPair
 from .texts import _
+from .views import REVIEW_VIEW, Node, layout_manager
 
 LAYOUT_ID = 44120
 """Of the layout with all four phases; the module's layouts follow it, Slicer's own are below 1000."""
@@ -20,9 +19,6 @@ COLORS = {SOURCE: "#6EB04B", SYNTHETIC: "#F0A030"}
 MARK_COLOR, MARK_SIZE = (1.0, 0.65, 0.1), 16
 MARK_PLACE = (0.5, 0.96)
 """Where the word stands, as part of the view: in the middle of the top, which Slicer's own texts leave free."""
-
-Node = Any
-"""A node or a part of the application; Any: MRML and Qt are not typed."""
 
 
 class ReviewViews:
@@ -38,7 +34,7 @@ class ReviewViews:
 
     def show(self, pair: ShownPair) -> None:
         """Show a pair; the zoom stays while the phases stay, the views move to its largest tumor."""
-        manager = _layout_manager()
+        manager = layout_manager()
         if manager is None:
             return
         phases = in_order(pair.synthetic)
@@ -54,7 +50,7 @@ class ReviewViews:
 
     def close(self) -> None:
         """Give the layout of before back and take the marks away; harmless when nothing was shown."""
-        manager = _layout_manager()
+        manager = layout_manager()
         for renderer, actor in self._marks:
             renderer.RemoveActor2D(actor)
         if manager is not None and self._before is not None:
@@ -101,7 +97,7 @@ def layout_of(phases: tuple[Phase, ...]) -> str:
 
 def view_name(row: str, phase: Phase) -> str:
     """Return the name of a slice view."""
-    return f"Review-{row}-{phase}"
+    return f"{REVIEW_VIEW}{row}-{phase}"
 
 
 def _column(phase: Phase) -> str:
@@ -137,9 +133,3 @@ def _mark(widget: Node, text: str) -> tuple[Node, Node]:
     renderer = widget.sliceView().renderWindow().GetRenderers().GetFirstRenderer()
     renderer.AddActor2D(actor)
     return renderer, actor
-
-
-def _layout_manager() -> Node | None:
-    application = getattr(slicer, "app", None)
-    manager = getattr(application, "layoutManager", lambda: None)()
-    return manager if manager is not None else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import slicer
@@ -18,12 +17,16 @@ from ..core.phase_image import evidence_from_findings, findings_of
 from ..core.phases import Phase, in_order
 from ..core.progress import Progress, silent
 from .crossing import write_image
+from .texts import _
+from .work_folder import work_folder
 from .world import in_world
 
 ROLE_ATTRIBUTE = "LiverRole"
 """Attribute of a volume node; other liver extensions read it too."""
 ROLES = {Phase.NC: "Native", Phase.AP: "Arterial", Phase.PVP: "PortalVenous", Phase.DELAY: "Delayed"}
 OTHER_ROLE = "Other"
+REFERENCE_ATTRIBUTE = "Diff4MMLiTS.ReferencePhase"
+"""Attribute of the volume that its study names as the reference: the phase for which it was."""
 HEADER_TAGS = ("0008,103E", "0018,1030", "0018,0010")
 """Series description, protocol name, contrast agent."""
 
@@ -39,20 +42,26 @@ def set_role(volume: slicer.vtkMRMLScalarVolumeNode, phase: Phase | None) -> Non
     volume.SetAttribute(ROLE_ATTRIBUTE, OTHER_ROLE if phase is None else ROLES[phase])
 
 
+def reference_among(phases: Mapping[Phase, slicer.vtkMRMLScalarVolumeNode]) -> Phase | None:
+    """Return the phase whose volume was named as the reference, None when the default counts."""
+    named = (phase for phase, volume in phases.items() if volume.GetAttribute(REFERENCE_ATTRIBUTE) == phase)
+    return next(named, None)
+
+
 def evidence_of(volume: slicer.vtkMRMLScalarVolumeNode) -> PhaseEvidence:
     """Return what role, name and DICOM headers of a volume say about its phase; fast, looks at no voxel."""
     role = role_of(volume)
     if role is not None:
         return PhaseEvidence(role, 1.0, (f"its role in the scene is {ROLES[role]}",))
-    headers = _evidence_of_headers(volume)
-    # Slicer names a volume after its series description: the name tells something new only without DICOM headers
-    return headers if headers is not None else phase_from_text(volume.GetName() or "", where="name of the volume")
+    return _evidence_of_texts(volume)
 
 
 def evidence_with_images(
     volumes: Sequence[slicer.vtkMRMLScalarVolumeNode], progress: Progress | None = None
 ) -> tuple[PhaseEvidence, ...]:
     """Return the evidence of names and headers merged with what the images themselves say; takes seconds a volume.
+
+    Roles are not asked: they may be what is to be found anew.
 
     Args:
         volumes: Of one examination, which are compared with each other.
@@ -68,8 +77,7 @@ def evidence_with_images(
         findings.append(findings_of(_as_volume(volume)))
     from_images = evidence_from_findings(findings)
     return tuple(
-        known if known.confidence == 1 else merge_evidence([known, seen])
-        for known, seen in zip(map(evidence_of, volumes), from_images, strict=True)
+        merge_evidence([known, seen]) for known, seen in zip(map(_evidence_of_texts, volumes), from_images, strict=True)
     )
 
 
@@ -94,14 +102,25 @@ def check_roles(choices: Sequence[tuple[slicer.vtkMRMLScalarVolumeNode, Phase]])
     for (volume, phase), (other, its_phase) in combinations(choices, 2):
         if volume is other:
             raise InputError(
-                f"'{volume.GetName()}' is chosen for {phase} and for {its_phase}", expected="one phase for each volume"
+                _("'{volume}' is chosen for {phase} and for {its_phase}").format(
+                    volume=volume.GetName(), phase=phase, its_phase=its_phase
+                ),
+                expected=_("one phase for each volume"),
             )
         if phase is its_phase:
             raise InputError(
-                f"'{volume.GetName()}' and '{other.GetName()}' are both {phase}",
-                expected="one volume for each phase",
-                remedy="Change the role of one of them, or leave it out",
+                _("'{volume}' and '{other}' are both {phase}").format(
+                    volume=volume.GetName(), other=other.GetName(), phase=phase
+                ),
+                expected=_("one volume for each phase"),
+                remedy=_("Change the role of one of them, or leave it out"),
             )
+
+
+def _evidence_of_texts(volume: slicer.vtkMRMLScalarVolumeNode) -> PhaseEvidence:
+    headers = _evidence_of_headers(volume)
+    # Slicer names a volume after its series description: the name tells something new only without DICOM headers
+    return headers if headers is not None else phase_from_text(volume.GetName() or "", where="name of the volume")
 
 
 def _evidence_of_headers(volume: slicer.vtkMRMLScalarVolumeNode) -> PhaseEvidence | None:
@@ -118,7 +137,7 @@ def _evidence_of_headers(volume: slicer.vtkMRMLScalarVolumeNode) -> PhaseEvidenc
 
 def _as_volume(node: slicer.vtkMRMLScalarVolumeNode) -> Volume:
     """Return the voxels in world coordinates; through a file, as every crossing between RAS and LPS."""
-    with TemporaryDirectory() as folder:
+    with work_folder() as folder:
         file = Path(folder) / "volume.nrrd"
         write_image(in_world(node), file)
         return read_volume(file)

@@ -18,7 +18,7 @@ from ..core.study import SYNTHETIC_MARK, PhaseQA, StageQA, Verdict, check_study_
 from ..core.study_io import FORMAT, PROBABILITY_FILE, QA_FILE, STUDY_FILE, phase_files
 from ..core.study_records import Json, qa_of, read_record, write_record
 from .crossing import SYNTHETIC_ATTRIBUTE, load_transform, load_volume, read_image, write_image
-from .roles import set_role
+from .roles import REFERENCE_ATTRIBUTE, set_role
 from .segments import (
     liver_id,
     new_segmentation,
@@ -30,6 +30,7 @@ from .segments import (
     tumor_ids,
     world_to_node,
 )
+from .texts import _
 from .world import FloatArray, Voxels, array_of, in_world, lattice_of, matrix_of, segment_on
 
 ALIGNED_ROLE = "Diff4MMLiTS.AlignedTo"
@@ -43,8 +44,8 @@ class SceneClosedError(Diff4MMLiTSError):
 
     def __init__(self) -> None:
         super().__init__(
-            "The scene was closed, or its volumes were removed, before the result could be loaded",
-            remedy="Load the study and run it again",
+            _("The scene was closed, or its volumes were removed, before the result could be loaded"),
+            remedy=_("Load the study and run it again"),
         )
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -94,12 +95,17 @@ class SceneStudy:
         object.__setattr__(self, "phases", {phase: self.phases[phase] for phase in in_order(self.phases)})
         object.__setattr__(self, "reference_phase", reference)
         if reference not in self.phases:
-            raise InputError(f"The reference phase {reference} has no volume", expected="a volume for it")
+            raise InputError(
+                _("The reference phase {reference} has no volume").format(reference=reference),
+                expected=_("a volume for it"),
+            )
         if len(set(self.phases.values())) < len(self.phases):
-            raise InputError("One volume is chosen for two phases", expected="a volume of its own for each phase")
+            raise InputError(_("One volume is chosen for two phases"), expected=_("a volume of its own for each phase"))
         for phase, volume in self.phases.items():
             if volume is None or volume.GetImageData() is None:
-                raise InputError(f"The volume of {phase} has no voxels", expected="a CT volume")
+                raise InputError(
+                    _("The volume of {phase} has no voxels").format(phase=phase), expected=_("a CT volume")
+                )
 
     @property
     def reference(self) -> Any:  # noqa: ANN401 (MRML is not typed)
@@ -222,7 +228,7 @@ def write_mask(choices: Sequence[SegmentChoice], world: slicer.vtkMRMLVolumeNode
     """
     lattice = lattice_of(world)
     if lattice is None:
-        raise InputError("A mask on a sheared grid", expected="a grid with perpendicular axes")
+        raise InputError(_("A mask on a sheared grid"), expected=_("a grid with perpendicular axes"))
     masks = [segment_on(each.node, each.segment_id, lattice) for each in choices]
     union = array_of(masks[0].GetImageData())  # a view: the first mask becomes the union
     for mask in masks[1:]:
@@ -251,6 +257,7 @@ def load_study(folder: Path) -> SceneStudy:
             phases[phase] = volume
         named = record.get("reference_phase")
         study = SceneStudy(study_id, phases, parse_phase(str(named)) if named else None)
+        study.reference.SetAttribute(REFERENCE_ATTRIBUTE, study.reference_phase)
         if record.get("registered"):
             _mark_aligned(study)
         return _with_masks(study, folder, record, added)
@@ -375,6 +382,6 @@ def _mark_aligned(study: SceneStudy) -> None:
 
 
 def _inherit(source: slicer.vtkMRMLNode, made: slicer.vtkMRMLNode) -> None:
-    if source.GetAttribute(SYNTHETIC_ATTRIBUTE):
-        made.SetAttribute(SYNTHETIC_ATTRIBUTE, source.GetAttribute(SYNTHETIC_ATTRIBUTE))
+    for name in (SYNTHETIC_ATTRIBUTE, REFERENCE_ATTRIBUTE):
+        made.SetAttribute(name, source.GetAttribute(name))
     put_beside(made, source)

@@ -15,7 +15,7 @@ from .scene import SceneStudy, SegmentationResult
 from .study_panel import StudyPanel
 from .texts import _
 from .tumor_panel import TumorPanel
-from .widgets import Ui, allow, fill_choice, on_click
+from .widgets import Ui, allow, fill_choice, on_click, silent
 
 
 class SegmentPanel:
@@ -83,6 +83,7 @@ class SegmentPanel:
 
     def refresh(self) -> None:
         """Enable what can be done now, and say why the rest cannot."""
+        self._show_device()
         allow(self.ui.applyButton, self.bar.busy or self._obstacle())
         self.tumors.refresh()
 
@@ -91,22 +92,24 @@ class SegmentPanel:
         model = self.chosen_model()
         if model is None or self._parameters is None:
             return
-        folder, device = model.folder, self._parameters.device
+        folder, device = model.folder, self._device
         is_fast = self._parameters.quality is Quality.FAST
 
         def start() -> Job:
             return logic.segment(self._study_panel.study(), model=folder, device=device, fast=is_fast)
 
-        self.bar.run(start, _("Segment"), lambda result: self._show(result, folder, device))
+        self.bar.run(start, _("Segment"), lambda result: self._show(result, folder))
 
     def close(self) -> None:
         """End what runs for this panel."""
         self.tumors.close()
 
-    def _show(self, result: SegmentationResult, model: Path, device: str) -> None:
-        if self._parameters is not None:
-            self._parameters.result = result.node
-        self.tumors.show(result, model, device)
+    @property
+    def _device(self) -> str:
+        return self._parameters.device if self._parameters else "auto"
+
+    def _show(self, result: SegmentationResult, model: Path) -> None:
+        self.tumors.show(result, model, self._device)
         if result.intended_use:
             self.bar.say(_("Segment: done. {use}").format(use=result.intended_use))
 
@@ -149,7 +152,12 @@ class SegmentPanel:
         index = self.ui.deviceSelector.currentIndex
         if self._parameters is not None and 0 <= index < len(self._devices):
             self._parameters.device = self._devices[index]
+            self.tumors.use_device(self._device)
 
     def _show_device(self) -> None:
-        device = self._parameters.device if self._parameters else "auto"
-        self.ui.deviceSelector.currentIndex = self._devices.index(device) if device in self._devices else 0
+        """Show the device that will be used, also one that a scene brought from another computer."""
+        with silent(self.ui.deviceSelector):
+            if self._device not in self._devices:
+                self._devices.append(self._device)
+                self.ui.deviceSelector.addItem(_("{device} (not found here)").format(device=self._device))
+            self.ui.deviceSelector.currentIndex = self._devices.index(self._device)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .dependencies import EngineCheck, EngineState, Gpu, Package, install_steps, packages_here
-from .engine import choose_python, chosen_python, engine_python
+from .dependencies import EngineState, Gpu, Package, check_engine, install_steps, packages_here
+from .engine import choose_python, chosen_python, engine_python, is_own
 from .installer import RestartNeededError, has_pytorch_extension, install
 from .job_bar import JobBar
 from .model_panel import ModelPanel
@@ -38,7 +38,7 @@ class SetupPanel:
         self.models = ModelPanel(ui, bar, on_models)
         self._on_devices = on_devices
         self._packages: tuple[Package, ...] = ()
-        self._state: EngineState | None = None
+        self._known = ""  # the interpreter that said so
         prepare_table(ui.packageTable, [_("Package"), _("Installed"), _("Needed")], stretched=0)
         on_click(ui.installButton, self._install)
         on_click(ui.checkButton, self.check)
@@ -51,24 +51,28 @@ class SetupPanel:
         """Nothing here belongs to a scene."""
 
     def look(self) -> None:
-        """Look at Slicer's own packages, without starting anything."""
-        self._show(packages_here())
+        """Look at Slicer's own packages, without starting anything; another interpreter must be asked.
+
+        What it said stays until it is another one, or its packages are others: a version does not tell a broken one.
+        """
+        python = engine_python()
+        here = packages_here() if is_own(python) else ()
+        is_known = self._known == python and (not here or _versions(here) == _versions(self._packages))
+        self._known = python if is_known else ""
+        self._show(self._packages if is_known else here)
+        if not self._packages:
+            ask = _("The engine runs in {python}; test it to see what it has.")
+            self.ui.engineState.text = ask.format(python=python)
 
     def check(self) -> None:
         """Ask the engine's interpreter, in a process of its own, for packages and devices."""
-
-        def start() -> EngineCheck:
-            check = EngineCheck(engine_python())
-            check.start()
-            return check
-
-        self.bar.run(start, _("Test engine and devices"), self._checked)
+        self.bar.run(lambda: check_engine(engine_python()), _("Test engine and devices"), self._checked)
 
     def refresh(self) -> None:
         """Enable what can be done now, and say why the rest cannot."""
         complete = _("Nothing is missing.") if self._packages and not self._missing() else ""
         elsewhere = _("Another interpreter runs the engine; install into it with its own pip.")
-        foreign = elsewhere if chosen_python() else ""
+        foreign = "" if is_own(engine_python()) else elsewhere
         allow(self.ui.installButton, self.bar.busy or foreign or complete)
         for widget in (self.ui.checkButton, self.ui.pythonEdit):
             allow(widget, self.bar.busy)
@@ -81,7 +85,7 @@ class SetupPanel:
         return [package for package in self._packages if not package.is_satisfied]
 
     def _checked(self, state: EngineState) -> None:
-        self._state = state
+        self._known = engine_python()
         self._show(state.packages)
         gpus = [
             _("{name}: {free} of {size} GB free").format(
@@ -107,7 +111,8 @@ class SetupPanel:
         missing = self._missing()
         names = ", ".join(package.name for package in missing)
         ready = _("Everything that the engine needs is installed.")
-        self.ui.engineState.text = _("Missing or too old: {names}.").format(names=names) if missing else ready
+        lacking = _("Missing, too old or broken: {names}.").format(names=names)
+        self.ui.engineState.text = lacking if missing else ready
         self.refresh()
 
     def _install(self) -> None:
@@ -125,9 +130,15 @@ class SetupPanel:
         except Exception as error:  # whatever pip or a server says belongs into the panel, not into a traceback
             hint = _("Check the network connection; the Python console shows what pip said.")
             self.bar.fail(JobError("install", _("The installation failed: {why}").format(why=error), hint))
+        self._known = ""
         self.look()
 
     def _python_chosen(self, path: str) -> None:
         choose_python(path.strip())
         self.ui.deviceNote.text = _("Not tested yet with this interpreter.")
-        self.refresh()
+        self._on_devices(())
+        self.look()
+
+
+def _versions(packages: Sequence[Package]) -> list[tuple[str, str]]:
+    return [(package.name, package.version) for package in packages]

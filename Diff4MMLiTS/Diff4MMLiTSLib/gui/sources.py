@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from enum import Enum
 from pathlib import Path
 
 import slicer
 
+from ..core.errors import InputError
 from ..core.study_io import STUDY_FILE
 from .crossing import load_volume
 from .job import Job, engine_python
 from .scene import SceneStudy, load_study
+from .texts import _
+from .work_folder import work_folder
 
 IMAGE_ENDINGS = (".nrrd", ".nhdr", ".nii", ".nii.gz", ".mha", ".mhd")
 SAMPLE_SEED = 7
@@ -31,7 +33,17 @@ class FolderKind(Enum):
 
 
 def kind_of(folder: Path) -> FolderKind:
-    """Return what a folder holds; what is nothing else may be DICOM, whose files have any name."""
+    """Return what a folder holds; what is nothing else may be DICOM, whose files have any name.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        next(folder.iterdir(), None)
+    except OSError as error:
+        raise InputError(
+            _("'{name}' cannot be read ({why})").format(name=folder.name, why=error.strerror), expected=_("a folder")
+        ) from None
     if (folder / STUDY_FILE).is_file():
         return FolderKind.STUDY
     if any(folder.glob(f"*/{STUDY_FILE}")):
@@ -67,7 +79,7 @@ def sample_job(folder: Path) -> Job:
 
 def load_sample() -> SceneStudy:
     """Make the phantom study, load it, and wait for it with the application alive (for the Sample Data module)."""
-    with tempfile.TemporaryDirectory(prefix="Diff4MMLiTS-") as folder:
+    with work_folder() as folder:
         job = sample_job(Path(folder) / "phantom")
         job.while_waiting = slicer.app.processEvents
         study: SceneStudy = job.wait()

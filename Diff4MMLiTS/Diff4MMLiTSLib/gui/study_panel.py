@@ -17,11 +17,12 @@ from .aligned import partners, plain_volumes, roled_volumes
 from .compare_panel import ComparePanel
 from .folder_panel import FolderPanel
 from .job_bar import JobBar
-from .parameters import Parameters
+from .parameters import Parameters, TumorState
 from .phase_table import PhaseRow, PhaseTable
 from .scene import RegistrationResult, SceneStudy, SegmentChoice
-from .segments import liver_id
+from .segments import MODEL, liver_id, source_of
 from .texts import _
+from .timer import later
 from .widgets import Ui, allow, on_click
 
 UNREGISTERED = "none"
@@ -48,6 +49,7 @@ class StudyPanel:
         self.folders = FolderPanel(ui, bar, on_study=self._loaded)
         self._method = ""
         self._on_change = on_change
+        self._soon = later(0, on_change)  # once the parameter node has taken the choice
         self._liver_model = liver_model
         self._parameters: Parameters | None = None
         self._evidences: dict[str, PhaseEvidence] = {}
@@ -55,13 +57,14 @@ class StudyPanel:
         on_click(ui.detectButton, self._detect)
         on_click(ui.registerButton, lambda: self.register("deformable"))
         on_click(ui.unregisterButton, lambda: self.register(UNREGISTERED))
-        ui.liverSelector.currentNodeChanged.connect(lambda _node: self._on_change())
+        ui.liverSelector.currentNodeChanged.connect(lambda _node: self._soon.start())
 
     def set_parameters(self, parameters: Parameters | None) -> None:
         """Take the parameter node of the scene, or none while the scene is closed."""
         self._parameters = parameters
         self.compare.set_parameters(parameters)
         if parameters is None:
+            self._soon.stop()
             self.registration = None
             self._evidences.clear()
 
@@ -140,12 +143,12 @@ class StudyPanel:
                 roles.set_role(volume, phase)
 
     def _detect(self) -> None:
-        """Look at headers and images of all volumes, and take what they tell surely."""
+        """Look at headers and images of all volumes, and take what they tell surely; canceled, nothing changes."""
         volumes = plain_volumes()
-        for volume in volumes:
-            volume.RemoveAttribute(roles.ROLE_ATTRIBUTE)
         with self.bar.watched(_("Find phases")) as progress:
             found = dict(zip(volumes, roles.evidence_with_images(volumes, progress), strict=True))
+            for volume in volumes:
+                volume.RemoveAttribute(roles.ROLE_ATTRIBUTE)
             self._evidences |= {volume.GetID(): evidence for volume, evidence in found.items()}
             self._take(found)
         self._on_change()
@@ -205,17 +208,28 @@ class StudyPanel:
         for volume in roled_volumes():
             if volume not in study.phases.values():
                 roles.set_role(volume, None)
+        self._choose_masks(study)
         self.registration = None
-        views.show_volume(study.reference)
+        views.show_volume(study.reference, fit=True)
         self._on_change()
+
+    def _choose_masks(self, study: SceneStudy) -> None:
+        """Choose what a study brought, and nothing of the one before; a model's tumors may not be all of them."""
+        if self._parameters is None:
+            return
+        drawn = [each for each in study.tumor if source_of(each.node, each.segment_id) != MODEL]
+        state = TumorState.ANNOTATED if drawn else TumorState.UNKNOWN
+        self._parameters.liver = study.liver.node if study.liver else None
+        self._parameters.tumors = study.tumor[0].node if study.tumor else None
+        self._parameters.paintedMask = None
+        self._parameters.tumorState = TumorState.FREE if study.is_tumor_free else state
 
     def _as_acquired(self) -> SceneStudy:
         """Return the study of the volumes as they were acquired, with the liver that the user chose."""
         choices = [(volume, phase) for volume in plain_volumes() if (phase := roles.role_of(volume)) is not None]
         if not choices:
             raise InputError(_("No volume has a phase yet: choose one in the table"))
-        roles.check_roles(choices)
-        return SceneStudy(logic.STUDY_ID, {phase: volume for volume, phase in choices}, liver=self._liver())
+        return logic.study_of(choices, liver=self._liver())
 
     def _liver(self) -> SegmentChoice | None:
         chosen = self._parameters.liver if self._parameters else None

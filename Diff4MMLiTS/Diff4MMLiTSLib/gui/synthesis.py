@@ -6,8 +6,8 @@ import glob
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import slicer
@@ -18,8 +18,11 @@ from ..core.study_io import QA_FILE, STUDY_FILE
 from ..core.study_records import qa_of
 from .chain import Chain, Step
 from .job import Job, engine_python
+from .models import find_model
 from .scene import SceneStudy, SegmentChoice, write_mask, write_study
 from .segments import liver_id, tumor_ids
+from .texts import _
+from .work_folder import work_folder
 from .world import in_world
 
 NORMAL_FOLDER, PAIRS_FOLDER = "normal", "pairs"
@@ -30,35 +33,35 @@ class SynthesisWish:
     """What the user wants.
 
     Args:
-        model: Model folder of a synthesizer.
         out: Folder that gets ``normal`` and ``pairs``.
+        model: Model folder of a synthesizer, or the name of one of this computer; None for the bundled one.
         pairs: How many.
         seed: Of shapes and noise.
         tumors: Per pair.
         diameter_mm: Smallest and largest; None draws tiny to large ones.
         family: How they enhance; None draws it.
         device: auto, cpu, or cuda:N.
-        inpainter: Model folder of the inpainter that removes annotated tumors; None for the bundled one.
+        inpainter: The same of the inpainter that removes annotated tumors.
 
     Raises:
         InputError: A number that cannot be.
     """
 
-    model: Path
     out: Path
+    model: Path | str | None = None
     pairs: int = 1
     seed: int = 0
     tumors: int = 1
     diameter_mm: tuple[float, float] | None = None
     family: TumorFamily | None = None
     device: str = "auto"
-    inpainter: Path | None = None
+    inpainter: Path | str | None = None
 
     def __post_init__(self) -> None:
         if self.pairs < 1 or self.tumors < 1 or self.seed < 0:
-            raise InputError("Pairs, tumors or the seed are too small", expected="at least 1, 1 and 0")
+            raise InputError(_("Pairs, tumors or the seed are too small"), expected=_("at least 1, 1 and 0"))
         if self.diameter_mm and not 0 < self.diameter_mm[0] <= self.diameter_mm[1]:
-            raise InputError("The diameters are not a range", expected="both, the smallest not above the largest")
+            raise InputError(_("The diameters are not a range"), expected=_("both, the smallest not above the largest"))
 
 
 @dataclass(frozen=True)
@@ -93,18 +96,18 @@ def synthesis_job(study: SceneStudy, wish: SynthesisWish, mask: Sequence[Segment
         SceneClosedError: A volume is no longer in the scene.
     """
     check_study(study)
-    normal, pairs = wish.out / NORMAL_FOLDER / study.study_id, wish.out / PAIRS_FOLDER
-    if normal.exists() or made_pairs(pairs, study.study_id):
+    normal, pairs = _place_of_normal(wish.out, study.study_id), wish.out / PAIRS_FOLDER
+    if made_pairs(pairs, study.study_id):
         raise InputError(
-            f"'{wish.out.name}' holds pairs of a study '{study.study_id}' already",
-            expected="new ones",
-            remedy="Choose another folder, or another name for the study",
+            _("'{out}' holds pairs of a study '{study_id}' already").format(out=wish.out.name, study_id=study.study_id),
+            expected=_("new ones"),
+            remedy=_("Choose another folder, or another name for the study"),
         )
-    work = TemporaryDirectory(prefix="Diff4MMLiTS-", ignore_cleanup_errors=True)
+    work = work_folder()
 
     def clean() -> None:
         work.cleanup()
-        if not made_pairs(pairs, study.study_id):  # nothing came of it: the next try finds the place as it was
+        if not made_pairs(pairs, study.study_id):  # nothing came of it: it leaves nothing
             shutil.rmtree(normal, ignore_errors=True)
 
     drawn = Path(work.name) / "mask.nrrd" if mask else None
@@ -114,11 +117,11 @@ def synthesis_job(study: SceneStudy, wish: SynthesisWish, mask: Sequence[Segment
     steps: list[Step] = [lambda _source: _synthesis(normal, pairs, wish, drawn)]
     if study.tumor:
         steps.insert(0, lambda tumorous: _inpainting(tumorous, normal.parent, wish))
-    chain = Chain(source, steps, on_result=lambda _path: pairs, on_end=clean)
+    job = Chain(source, steps, on_result=lambda _path: pairs, on_end=clean)
     if (application := getattr(slicer, "app", None)) is not None:  # a wait in the console does not freeze the window
-        chain.while_waiting = application.processEvents
-    chain.start()
-    return chain
+        job.while_waiting = application.processEvents
+    job.start()
+    return job
 
 
 def check_study(study: SceneStudy) -> None:
@@ -128,18 +131,18 @@ def check_study(study: SceneStudy) -> None:
         InputError: It says what is missing.
     """
     if not study.is_aligned:
-        raise InputError("The phases are not aligned", expected="one grid", remedy="Register them first")
+        raise InputError(_("The phases are not aligned"), expected=_("one grid"), remedy=_("Register them first"))
     if not study.is_tumor_free and not study.tumor:
         raise InputError(
-            "It is not known whether this study has tumors",
-            expected="a study free of tumor, or with all its tumors annotated",
-            remedy="State it above: a tumor that nobody labeled would be a wrong label in every pair",
+            _("It is not known whether this study has tumors"),
+            expected=_("a study free of tumor, or with all its tumors annotated"),
+            remedy=_("State it above: a tumor that nobody labeled would be a wrong label in every pair"),
         )
     if study.liver is None:
         raise InputError(
-            "This study has no liver",
-            expected="a liver to put tumors into",
-            remedy="Choose it on top, or segment first",
+            _("This study has no liver"),
+            expected=_("a liver to put tumors into"),
+            remedy=_("Choose it on top, or segment first"),
         )
 
 
@@ -157,18 +160,25 @@ def made_pairs(pairs: Path, study_id: str) -> tuple[MadePair, ...]:
     return tuple(_made(folder) for folder in found)
 
 
+def _place_of_normal(out: Path, study_id: str) -> Path:
+    """Return a new folder for the study without tumors; one that is there may be the user's, or of a crash."""
+    names = chain((NORMAL_FOLDER,), (f"{NORMAL_FOLDER}-{number}" for number in count(2)))
+    return next(place for name in names if not (place := out / name / study_id).exists())
+
+
 def _made(folder: Path) -> MadePair:
     qa = qa_of(folder / QA_FILE).get("synthesize")
     return MadePair(folder.name, str(qa.verdict), qa.reasons) if qa else MadePair(folder.name)
 
 
 def _inpainting(source: Path, out: Path, wish: SynthesisWish) -> Job:
-    model = ["--model", str(wish.inpainter)] if wish.inpainter else []
+    model = _model(wish.inpainter, "inpainter")
     return _started(["inpaint", str(source), str(out), *model, "--device", wish.device])
 
 
 def _synthesis(normal: Path, pairs: Path, wish: SynthesisWish, mask: Path | None) -> Job:
-    arguments = ["synthesize", str(normal), str(pairs), "--model", str(wish.model), "--device", wish.device]
+    model = _model(wish.model, "synthesizer")
+    arguments = ["synthesize", str(normal), str(pairs), *model, "--device", wish.device]
     arguments += ["--pairs", str(wish.pairs), "--seed", str(wish.seed)]
     if mask is not None:
         arguments += ["--mask", str(mask)]
@@ -176,6 +186,11 @@ def _synthesis(normal: Path, pairs: Path, wish: SynthesisWish, mask: Path | None
         arguments += ["--tumors", str(wish.tumors)]
         arguments += ["--diameter-mm", *map(str, wish.diameter_mm)] if wish.diameter_mm else []
     return _started([*arguments, *(["--family", wish.family] if wish.family else [])])
+
+
+def _model(model: Path | str | None, kind: str) -> list[str]:
+    """Return the option for a model; without one the engine takes the bundled one."""
+    return ["--model", str(find_model(model, kind))] if model else []
 
 
 def _started(arguments: list[str]) -> Job:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import Diff4MMLiTSError
+from .texts import _
 
 POLL_INTERVAL_S = 0.05
 
@@ -75,7 +77,7 @@ class JobCanceled(Exception):  # noqa: N818 (the name of a state)
     """``wait`` on a task that was canceled."""
 
 
-class Task:
+class Task(ABC):
     """Something that takes time; call ``poll`` from a timer until the state is final.
 
     Args:
@@ -117,6 +119,16 @@ class Task:
     def path(self) -> Path | None:
         """Where the engine wrote its result, once it did."""
         return self._path
+
+    @property
+    @abstractmethod
+    def progress(self) -> JobProgress:
+        """How far the task is."""
+
+    @property
+    @abstractmethod
+    def log(self) -> str:
+        """What was printed beside the protocol, the last lines."""
 
     def poll(self) -> JobState:
         """Look at what happened meanwhile, and return the state.
@@ -164,13 +176,13 @@ class Task:
         else:
             self._stop()
 
+    @abstractmethod
     def _advance(self) -> None:
         """Look at the work; call ``_came`` or ``_finish`` when it is over."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _stop(self) -> None:
         """Make the work end."""
-        raise NotImplementedError
 
     def _came(self, path: Path) -> None:
         """The work is done and left this path."""
@@ -203,6 +215,8 @@ def _loading_error(error: Exception) -> JobError:
         )
     return JobError(
         "loading_failed",
-        f"The result was made, but could not be loaded ({type(error).__name__}: {error}).",
-        "Load its files by hand, and report this with the log.",
+        _("The result was made, but could not be loaded ({kind}: {error}).").format(
+            kind=type(error).__name__, error=error
+        ),
+        _("Load its files by hand, and report this with the log."),
     )

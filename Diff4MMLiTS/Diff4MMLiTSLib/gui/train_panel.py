@@ -8,17 +8,15 @@ from pathlib import Path
 import ctk
 import qt
 
-from ..core.errors import Diff4MMLiTSError, InputError
+from ..core.errors import InputError
 from .engine import engine_python
 from .job_bar import JobBar
 from .models import CARD_FILE, import_model, list_models, model_hash
 from .parameters import Parameters
-from .rehearsal import Rehearsal
 from .settings import read_setting, write_setting
-from .task import JobError
 from .texts import _, duration
 from .training_plot import TrainingPlot
-from .training_run import Curve, RunState, TrainingRun, train_arguments
+from .training_run import Curve, RunState, TrainingRun, rehearse, train_arguments
 from .widgets import Ui, allow, on_click, silent
 
 LOOK_MS = 2000
@@ -42,6 +40,7 @@ class TrainPanel:
         self._on_models = on_models
         self._parameters: Parameters | None = None
         self._run: TrainingRun | None = None
+        self._fault = ""
         self._state = RunState.EMPTY
         self._shown: tuple[Curve, ...] = ()
         self._plan = ""
@@ -68,7 +67,7 @@ class TrainPanel:
     def refresh(self) -> None:
         """Enable what can be done now, and say why the rest cannot."""
         ui, running = self.ui, _("The training is running.")
-        place = "" if self._run else _("Choose a run folder first.")
+        place = "" if self._run else self._fault or _("Choose a run folder first.")
         recipe = "" if Path(ui.recipeEdit.currentPath).is_file() else _("Choose a recipe (.toml) first.")
         busy = running if self._state is RunState.RUNNING else ""
         begun = "" if self._state is RunState.EMPTY else _("This run has begun: go on, or choose another run folder.")
@@ -85,13 +84,7 @@ class TrainPanel:
         arguments = train_arguments(
             self._recipe(), Path(self.ui.runFolderEdit.currentPath), cohort=self._cohort(), device=self._device()
         )
-
-        def start() -> Rehearsal:
-            rehearsal = Rehearsal(arguments, engine_python())
-            rehearsal.start()
-            return rehearsal
-
-        self.bar.run(start, _("Dry run"), self._show_plan)
+        self.bar.run(lambda: rehearse(arguments, engine_python()), _("Dry run"), self._show_plan)
 
     def start(self, *, resume: bool = False) -> None:
         """Start or go on, in a process of its own."""
@@ -99,7 +92,8 @@ class TrainPanel:
         if run is None:
             return
         self._plan = ""
-        self._try(lambda: run.start(self._recipe(), resume=resume, cohort=self._cohort(), device=self._device()))
+        with self.bar.explaining():
+            run.start(self._recipe(), resume=resume, cohort=self._cohort(), device=self._device())
         for name, edit in ((RECIPE, self.ui.recipeEdit), (COHORT, self.ui.trainCohortEdit)):
             write_setting(name, edit.currentPath)
         self._attach()
@@ -107,13 +101,14 @@ class TrainPanel:
     def stop(self) -> None:
         """Ask the training to write a checkpoint and end."""
         if self._run is not None:
-            self._try(self._run.stop)
-            self.ui.trainingMessage.text = _("Stopping: a checkpoint is written after the next step.")
+            with self.bar.explaining():
+                self._run.stop()
+                self.ui.trainingMessage.text = _("Stopping: a checkpoint is written after the next step.")
 
     def look(self) -> None:
         """Read how the training is doing."""
         if self._run is None:
-            self._say("")
+            self._say(self._fault)
             return
         before, self._state = self._state, self._run.state
         if self._state is not RunState.RUNNING:
@@ -145,7 +140,11 @@ class TrainPanel:
     def _attach(self) -> None:
         """Look at the run folder that is chosen, from now on."""
         path = self.ui.runFolderEdit.currentPath.strip()
-        self._run = TrainingRun(Path(path)) if path else None
+        self._run, self._fault = None, ""
+        try:
+            self._run = TrainingRun(Path(path)) if path else None
+        except InputError as error:
+            self._fault = str(error)
         write_setting(RUN, path)
         self._state, self._shown = RunState.EMPTY, ()
         self._plot.clear()
@@ -164,7 +163,6 @@ class TrainPanel:
         taken = ";".join(f"{card}:{card.stat().st_mtime_ns}" for card in cards)
         if taken == read_setting(TAKEN):
             return
-        write_setting(TAKEN, taken)
         known = {model_hash(model.folder) for model in list_models()}
         new = [card.parent for card in cards if model_hash(card.parent) not in known]
         try:
@@ -172,6 +170,8 @@ class TrainPanel:
                 import_model(folder)
         except InputError as error:
             self._say(_("The model is finished, but was not added: {why}").format(why=error))
+        else:
+            write_setting(TAKEN, taken)
         if new:
             self._on_models()
 
@@ -200,12 +200,6 @@ class TrainPanel:
             self.ui.trainingText.setPlainText(text)
             bar = self.ui.trainingText.verticalScrollBar()
             bar.setValue(0 if self._plan else bar.maximum)
-
-    def _try(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except Diff4MMLiTSError as error:
-            self.bar.fail(JobError(error.code, error.found.rstrip(".") + ".", error.remedy or error.expected))
 
     def _recipe(self) -> Path:
         return Path(self.ui.recipeEdit.currentPath.strip())

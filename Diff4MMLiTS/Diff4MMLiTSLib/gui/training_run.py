@@ -19,11 +19,13 @@ from typing import IO
 
 from ..core.errors import InputError
 from ..core.files import explained
+from .answer import AnswerTask
 from .engine import engine_command, engine_environment, engine_python
 from .models import CARD_FILE
 from .process import NO_WINDOW, child_environment
 from .protocol import Event, error_of, parse_event, progress_of
 from .task import JobError, JobProgress
+from .texts import _
 
 METRICS_FILE, STOP_FILE, MODEL_FOLDER, CHECKPOINTS = "metrics.jsonl", "stop", "model", "checkpoints"
 """What the trainer calls them; a test of the whole way trains a tiny network."""
@@ -66,9 +68,16 @@ class TrainingRun:
 
     Args:
         folder: The run folder; it need not exist yet.
+
+    Raises:
+        InputError: It has no name, as the root of a disk: the log, which lies beside it, would have none either.
     """
 
     def __init__(self, folder: Path) -> None:
+        if not folder.name:
+            raise InputError(
+                _("'{folder}' cannot be a run folder").format(folder=folder), expected=_("a folder with a name")
+            )
         self.folder = folder
         self.log_file = folder.with_name(f"{folder.name}.log")
 
@@ -105,7 +114,7 @@ class TrainingRun:
             return error_of(last)
         if last is not None or self.state is not RunState.FAILED:
             return None
-        return JobError("unexpected", "The training ended before its first step.", "Look at the log below.")
+        return JobError("unexpected", _("The training ended before its first step."), _("Look at the log below."))
 
     def start(self, recipe: Path, *, resume: bool = False, cohort: Path | None = None, device: str = "auto") -> None:
         """Start the trainer; it goes on when this program ends.
@@ -120,10 +129,16 @@ class TrainingRun:
             InputError: It runs already, there is no recipe, or the log cannot be written.
         """
         if not recipe.is_file():
-            raise InputError(f"There is no recipe '{recipe.name}'", expected="a .toml file", remedy="Choose one")
+            raise InputError(
+                _("There is no recipe '{recipe}'").format(recipe=recipe.name),
+                expected=_("a .toml file"),
+                remedy=_("Choose one"),
+            )
         if self.state is RunState.RUNNING:
             raise InputError(
-                f"'{self.folder.name}' is running", expected="a training that is stopped", remedy="Stop it"
+                _("'{folder}' is running").format(folder=self.folder.name),
+                expected=_("a training that is stopped"),
+                remedy=_("Stop it"),
             )
         python = engine_python()
         with explained(self.log_file):
@@ -182,9 +197,9 @@ class TrainingRun:
             )
         except OSError as error:
             raise InputError(
-                f"The engine's interpreter could not be started ({error.strerror})",
-                expected="a Python that runs the engine",
-                remedy="Choose another interpreter in the Setup tab",
+                _("The engine's interpreter could not be started ({why})").format(why=error.strerror),
+                expected=_("a Python that runs the engine"),
+                remedy=_("Choose another interpreter in the Setup tab"),
             ) from None
         _children.append(child)
 
@@ -212,6 +227,18 @@ class TrainingRun:
     def _is_fresh(self) -> bool:
         files = self._metrics_files()
         return bool(files) and not self.models() and time.time() - files[-1].stat().st_mtime < FRESH_S
+
+
+def rehearse(arguments: Sequence[str], python: str) -> AnswerTask:
+    """Return a started task that says what a training would learn from, and the time, memory and disk it would take.
+
+    Args:
+        arguments: Those of ``train``.
+        python: The interpreter that runs the engine.
+    """
+    task = AnswerTask(engine_command(python, [*arguments, "--dry-run"]), str)
+    task.start()
+    return task
 
 
 def train_arguments(recipe: Path, run: Path, *, cohort: Path | None, device: str) -> list[str]:
@@ -261,7 +288,11 @@ def _hold(stream: IO[bytes], file: Path) -> None:
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise InputError(f"'{file.stem}' is running", expected="a training that is stopped", remedy="Stop it") from None
+        raise InputError(
+            _("'{name}' is running").format(name=file.stem),
+            expected=_("a training that is stopped"),
+            remedy=_("Stop it"),
+        ) from None
 
 
 def _is_held(file: Path) -> bool:

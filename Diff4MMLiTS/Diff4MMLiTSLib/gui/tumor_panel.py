@@ -13,7 +13,7 @@ import vtk
 from . import logic
 from .click_tool import ClickTool
 from .dicom_export import export_job, has_dicom
-from .job import Worker
+from .job import Reply, Worker
 from .job_bar import JobBar
 from .lesion_panel import LesionPanel
 from .refinement import Refinement
@@ -42,6 +42,8 @@ class TumorPanel:
         self.lesions = LesionPanel(ui, bar)
         self.result: SegmentationResult | None = None
         self.refinement: Refinement | None = None
+        self._model = Path()
+        self._device = ""
         self._worker: Worker | None = None
         self._edits: list[tuple[Any, int]] = []  # Any: MRML is not typed
         self._tool = ClickTool(self._click, self._stop_clicking)
@@ -60,12 +62,20 @@ class TumorPanel:
         """Work on a new result; its model answers the clicks."""
         self.close()
         self.result = result
+        self._model, self._device = model, device
         self._worker = logic.warm_worker(model, device=device)
         self.refinement = Refinement(result, self._worker)
         segmentation = result.node.GetSegmentation()
         self._edits = [(segmentation, segmentation.AddObserver(event, self._edited)) for event in _edit_events()]
         self._show_threshold()
         self.measure()
+
+    def use_device(self, device: str) -> None:
+        """Let another device answer the clicks, from the next one on."""
+        if self._worker is not None and self.refinement is not None and device != self._device:
+            self._worker.close()
+            self._device = device
+            self._worker = self.refinement.worker = logic.warm_worker(self._model, device=device)
 
     def refresh(self) -> None:
         """Enable what can be done now, and say why the rest cannot."""
@@ -140,15 +150,25 @@ class TumorPanel:
 
     def _click(self, point_ras_mm: tuple[float, float, float], is_positive: bool) -> None:
         if self.refinement is None or self.bar.busy:
+            self._release()
             return
         refinement, title = self.refinement, _("Add tumor") if is_positive else _("Remove tumor")
-        self.bar.run(lambda: refinement.click(point_ras_mm, positive=is_positive), title, lambda _node: self._clicked())
+
+        def start() -> Reply:
+            return refinement.click(point_ras_mm, positive=is_positive)
+
+        self.bar.run(start, title, lambda _node: self._clicked(), on_end=self._release)
 
     def _clicked(self) -> None:
         self.measure()
         for button in (self.ui.addTumorButton, self.ui.removeTumorButton):
             if button.checked:  # the next click
                 self._tool.start(positive=button is self.ui.addTumorButton)
+
+    def _release(self) -> None:
+        """Let the buttons up, unless the next click is waited for."""
+        if not self._tool.is_waiting:
+            self._stop_clicking()
 
     def _step(self, step: Callable[[Refinement], None]) -> None:
         if self.refinement is not None:

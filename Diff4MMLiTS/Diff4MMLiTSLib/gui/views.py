@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import slicer
 from numpy.typing import NDArray
@@ -13,28 +15,54 @@ from .texts import _
 FIELD_VOXELS = 24
 """Edge of a field of the checkerboard; 15-20 mm in a usual abdominal CT, so that a vessel crosses several."""
 CHECKERBOARD_ATTRIBUTE = "Diff4MMLiTS.Checkerboard"
+REVIEW_VIEW = "Review-"
+"""How the names of the views of a review begin; they show pairs and nothing else."""
+
+Node = Any
+"""A node or a part of the application; Any: MRML and Qt are not typed."""
 
 
-def show_volume(volume: slicer.vtkMRMLScalarVolumeNode) -> None:
-    """Show one volume in all slice views."""
-    slicer.util.setSliceViewerLayers(background=volume, foreground=None)
+def layout_manager() -> Node | None:
+    """Return what arranges the views; None in Slicer without its window."""
+    application = getattr(slicer, "app", None)
+    return getattr(application, "layoutManager", lambda: None)()
+
+
+def show_volume(volume: slicer.vtkMRMLScalarVolumeNode, *, fit: bool = False) -> None:
+    """Show one volume in all slice views.
+
+    Args:
+        volume: The volume.
+        fit: Whether the views move and zoom to it; without, they stay where the user left them.
+    """
+    for layers in _own("vtkMRMLSliceCompositeNode"):
+        layers.SetBackgroundVolumeID(volume.GetID())
+        layers.SetForegroundVolumeID(None)
+    manager = layout_manager()
+    if fit and manager is not None:
+        for name in manager.sliceViewNames():
+            if not name.startswith(REVIEW_VIEW):
+                manager.sliceWidget(name).sliceLogic().FitSliceToBackground()
 
 
 def show_pair(reference: slicer.vtkMRMLScalarVolumeNode, other: slicer.vtkMRMLScalarVolumeNode, opacity: float) -> None:
     """Show a volume over another one; ``opacity`` (0 to 1) is that of the upper one."""
-    slicer.util.setSliceViewerLayers(background=reference, foreground=other, foregroundOpacity=opacity)
+    for layers in _own("vtkMRMLSliceCompositeNode"):
+        layers.SetBackgroundVolumeID(reference.GetID())
+        layers.SetForegroundVolumeID(other.GetID())
+        layers.SetForegroundOpacity(opacity)
 
 
 def set_opacity(opacity: float) -> None:
     """Change how strongly the upper volume covers the lower one, 0 to 1."""
-    slicer.util.setSliceViewerLayers(foregroundOpacity=opacity)
+    for layers in _own("vtkMRMLSliceCompositeNode"):
+        layers.SetForegroundOpacity(opacity)
 
 
 def jump_to(point_ras_mm: tuple[float, float, float]) -> None:
     """Move all slice views to a point of the world."""
-    slicer.vtkMRMLSliceNode.JumpAllSlices(
-        slicer.mrmlScene, *point_ras_mm, slicer.vtkMRMLSliceNode.CenteredJumpSlice, -1, None
-    )
+    for node in _own("vtkMRMLSliceNode"):
+        node.JumpSliceByCentering(*point_ras_mm)
 
 
 def mixed(first: NDArray[np.generic], second: NDArray[np.generic], field: int = FIELD_VOXELS) -> NDArray[np.generic]:
@@ -71,3 +99,10 @@ def remove_checkerboard() -> None:
     for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
         if node.GetAttribute(CHECKERBOARD_ATTRIBUTE):
             slicer.mrmlScene.RemoveNode(node)
+
+
+def _own(kind: str) -> list[Node]:
+    """Return the nodes of the user's slice views, without those of a review."""
+    return [
+        node for node in slicer.util.getNodesByClass(kind) if not (node.GetLayoutName() or "").startswith(REVIEW_VIEW)
+    ]

@@ -22,6 +22,7 @@ from .widgets import Ui, on_click
 
 REFRESH_MS = 50
 """Between a change of the scene and the new table: loading a study makes many changes at once."""
+SHOWN_CLASSES = ("vtkMRMLScalarVolumeNode", "vtkMRMLSegmentationNode")
 
 
 class ModuleGui:
@@ -77,9 +78,9 @@ class ModuleGui:
         for panel in self.panels:
             panel.set_parameters(None)
 
-    def scene_changed(self) -> None:
-        """Nodes came or went."""
-        if self._parameters is not None:
+    def node_came_or_went(self, node: slicer.vtkMRMLNode) -> None:
+        """Follow the nodes that the panels show; most others are parts of them, or belong to other modules."""
+        if self._parameters is not None and node.GetClassName() in SHOWN_CLASSES and not node.GetHideFromEditors():
             self._refresh_soon.start()
 
     def refresh(self) -> None:

@@ -12,6 +12,7 @@ from .engine import engine_command, engine_environment
 from .process import ChildProcess
 from .protocol import Event, error_of, error_of_exit, no_interpreter, parse_event, progress_of
 from .task import JobError, JobProgress, JobState, Task
+from .texts import _
 
 
 class Reply(Task):
@@ -31,6 +32,11 @@ class Reply(Task):
     def progress(self) -> JobProgress:
         """How far the request is."""
         return self._progress
+
+    @property
+    def log(self) -> str:
+        """What the worker printed."""
+        return self._worker.log
 
     def fail(self, error: JobError) -> None:
         """Take an error as the answer, unless there is one; called by the worker."""
@@ -123,7 +129,7 @@ class Worker:
         reply = Reply(self, on_result)
         self.start()
         if self._child is None:
-            reply.fail(self._error or JobError("unexpected", "The engine could not be started."))
+            reply.fail(self._error or JobError("unexpected", _("The engine could not be started.")))
             return reply
         number = next(self._numbers)
         self._open[number] = reply

@@ -142,6 +142,8 @@ def train(_recipe, *options):
     say(event="result", path=str(run / "model"))
 
 command, *options = [text for text in sys.argv[1:] if text not in ("-m", "Diff4MMLiTSLib")]
+with Path(__file__).with_name("calls.txt").open("a") as stream:
+    stream.write(json.dumps([command, *options]) + "\n")
 if command in FAILURES:
     message, hint, code = FAILURES[command]
     print("a line of the log", file=sys.stderr)
@@ -167,3 +169,9 @@ def install(folder: Path, *, study: Path | None = None, slow_s: float = 0.0, fai
     launcher.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{script}" "$@"\n', encoding="utf-8")
     launcher.chmod(launcher.stat().st_mode | stat.S_IXUSR)
     return launcher
+
+
+def calls(folder: Path, command: str) -> list[list[str]]:
+    """Return the options with which a command was started, call by call."""
+    lines = (folder / "calls.txt").read_text(encoding="utf-8").splitlines()
+    return [options for name, *options in map(json.loads, lines) if name == command]

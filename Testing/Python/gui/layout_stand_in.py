@@ -73,5 +73,8 @@ class LayoutManager:
             group = int(view.findtext("property[@name='viewgroup']"))
             self.widgets.setdefault(name, SliceWidget(name, group))
 
+    def sliceViewNames(self):  # noqa: N802
+        return tuple(self.widgets)
+
     def sliceWidget(self, name):  # noqa: N802
         return self.widgets[name]

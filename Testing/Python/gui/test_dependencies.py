@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tomllib
 from pathlib import Path
@@ -9,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from Diff4MMLiTSLib.gui.dependencies import (
-    EngineCheck,
     InstallKind,
     Package,
+    check_engine,
     install_steps,
     packages_here,
 )
@@ -58,8 +59,7 @@ def test_versions_are_compared_as_numbers(monkeypatch, version, is_enough):
 
 
 def test_the_engine_tells_what_it_has_from_a_process_of_its_own():
-    check = EngineCheck(sys.executable)
-    check.start()
+    check = check_engine(sys.executable)
     state = check.wait(300)
     assert state.is_ready
     assert state.python == ".".join(map(str, sys.version_info[:3]))
@@ -67,10 +67,23 @@ def test_the_engine_tells_what_it_has_from_a_process_of_its_own():
 
 
 def test_an_interpreter_that_is_none_is_refused_with_a_remedy(tmp_path):
-    check = EngineCheck(str(tmp_path / "python"))
-    check.start()
+    check = check_engine(str(tmp_path / "python"))
     with pytest.raises(JobFailed, match="Setup"):
         check.wait(30)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
+def test_a_torch_that_cannot_be_loaded_is_not_there(tmp_path):
+    versions = {each.name: "99" for each in packages_here()}
+    answer = {"python": "3.12.1", "packages": versions, "torch_works": False, "gpus": [], "memory_gb": 8.0}
+    (tmp_path / "answer.json").write_text(json.dumps(answer | {"disk_free_gb": 9.0, "advice": []}))
+    script = tmp_path / "python"
+    script.write_text(f'#!/bin/sh\ncat "{tmp_path}/answer.json"\n')
+    script.chmod(0o755)
+    state = check_engine(str(script)).wait(30)
+    assert not state.is_ready
+    assert [each.name for each in state.packages if not each.is_satisfied] == ["torch"]
+    assert [step.kind for step in install_steps(state.packages, has_pytorch_extension=True)] == [InstallKind.TORCH]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a shell script")
@@ -78,8 +91,7 @@ def test_an_interpreter_that_answers_nonsense_is_refused(tmp_path):
     script = tmp_path / "python"
     script.write_text("#!/bin/sh\necho hello\n")
     script.chmod(0o755)
-    check = EngineCheck(str(script))
-    check.start()
+    check = check_engine(str(script))
     with pytest.raises(JobFailed, match=r"3\.11"):
         check.wait(30)
     assert check.state is JobState.FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from pathlib import Path
@@ -229,6 +230,18 @@ def test_all_children_are_killed_when_the_application_ends(run, tmp_path):
     process.kill_all()
     until(lambda: not is_running(*pids_in(pids)))
     assert failure(job).code == "out_of_memory"  # a kill from outside, which nobody asked the job for
+
+
+@POSIX
+def test_a_child_whose_job_was_thrown_away_is_killed_too(environment, tmp_path):
+    pids = tmp_path / "pids"
+    job = Job(["sleep_in(rest[0]); time.sleep(60)", str(pids)], python=PYTHON, environment=environment)
+    job.start()
+    until(lambda: pids.exists() and pids.read_text().endswith("\n"))
+    del job
+    gc.collect()
+    process.kill_all()
+    until(lambda: not is_running(*pids_in(pids)))
 
 
 def test_a_job_that_was_not_started_is_canceled_at_once(environment):

@@ -9,6 +9,7 @@ import pytest
 
 from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.core.phases import Phase
+from Diff4MMLiTSLib.gui import lesions
 from Diff4MMLiTSLib.gui.lesions import liver_enhancement, measure_lesions, write_lesions_csv
 from Diff4MMLiTSLib.gui.scene import SceneStudy
 from Diff4MMLiTSLib.gui.segments import new_segmentation, set_liver, set_tumors
@@ -62,6 +63,17 @@ def test_the_enhancement_is_that_of_each_phase_inside_the_tumor(a_case):
     assert [row.mean_hu[Phase.AP] for row in rows] == pytest.approx([130, 35], abs=0.01)
     assert [row.mean_hu[Phase.PVP] for row in rows] == pytest.approx([60, 40], abs=0.01)
     assert liver_enhancement(node, study) == pytest.approx({Phase.AP: 70, Phase.PVP: 110}, abs=0.5)
+
+
+def test_of_a_large_liver_only_a_sample_is_moved_into_the_world(a_case, monkeypatch):
+    study, node = a_case
+    moved, real = [], lesions.world_points
+    monkeypatch.setattr(lesions, "LIVER_SAMPLES", 500)
+    monkeypatch.setattr(
+        lesions, "world_points", lambda node, points: (moved.append(len(points)), real(node, points))[1]
+    )
+    assert liver_enhancement(node, study) == pytest.approx({Phase.AP: 70, Phase.PVP: 110}, abs=1)
+    assert 500 <= max(moved) < 1000
 
 
 def test_the_place_to_look_at_lies_in_the_lesion(a_case):

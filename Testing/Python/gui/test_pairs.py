@@ -87,6 +87,17 @@ def test_the_source_is_found_beside_the_cohort_and_where_one_points(cohort, tmp_
     assert find_source(pair, [tmp_path / "elsewhere"]) == tmp_path / "elsewhere" / "study-1"
 
 
+def test_the_source_of_many_pairs_is_read_once_while_it_does_not_change(cohort, monkeypatch):
+    pairs, read = pairs_in(cohort, silent()), []
+    real = pairs_module.file_hash
+    monkeypatch.setattr(pairs_module, "file_hash", lambda path: (read.append(path), real(path))[1])
+    assert len({find_source(pair) for pair in pairs}) == 1
+    assert len(read) == 1
+    os.utime(cohort.parent / "normal" / "study-1" / "AP.nrrd", (1, 1))
+    find_source(pairs[0])
+    assert len(read) == 2
+
+
 def test_a_study_of_the_same_name_with_other_content_is_not_the_source(cohort):
     pair = pairs_in(cohort, silent())[0]
     file = cohort.parent / "normal" / "study-1" / "AP.nrrd"

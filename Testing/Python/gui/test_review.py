@@ -8,7 +8,7 @@ import pytest
 
 from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.gui.ledger import Decision
-from Diff4MMLiTSLib.gui.review import PairFilter, Review
+from Diff4MMLiTSLib.gui.review import Review
 from gui.pair_factory import add_pairs
 
 
@@ -45,15 +45,15 @@ def test_a_review_resumes_at_the_first_open_pair_in_a_moved_folder(cohort, tmp_p
 def test_a_filter_goes_through_its_pairs_only(cohort):
     review = Review(cohort, "R1")
     decide(review, "araf")
-    assert review.show(PairFilter.ACCEPTED)
+    assert review.show(Decision.ACCEPTED)
     assert review.number == 3
     assert not review.go(1)
     assert review.go(-1)
     assert review.number == 1
-    assert review.show(PairFilter.OPEN)
+    assert review.show(Decision.OPEN)
     assert review.number == 5
     review.decide(Decision.ACCEPTED)
-    assert not review.show(PairFilter.OPEN)
+    assert not review.show(Decision.OPEN)
 
 
 def test_undo_goes_back_to_the_pair(cohort):

@@ -12,6 +12,7 @@ import slicer
 from PySide6.QtTest import QTest
 from qt_stand_in import QtCore, QtWidgets
 
+from Diff4MMLiTSLib.gui import views
 from Diff4MMLiTSLib.gui.ledger import Decision
 from Diff4MMLiTSLib.gui.review import Review
 from gui.pair_factory import add_pairs
@@ -121,6 +122,21 @@ def test_a_comment_is_typed_without_deciding_anything(reviewer, cohort):
     assert Review(cohort, "R1").ledger.opinions("R1")[user.panel.review.pairs[0].key].comment == "a far rim"
 
 
+def test_a_comment_that_is_being_typed_survives_what_happens_meanwhile(reviewer, cohort):
+    user = reviewer().open(cohort).keys("c")
+    user.keys("a far")
+    user.driver.gui.refresh()
+    user.keys(" rim")
+    assert user.ui.commentEdit.text == "a far rim"
+    QTest.keyClick(user.ui.commentEdit, QtCore.Qt.Key_Return)
+    user.keys("n")
+    assert user.ui.commentEdit.text == ""
+    user.keys("p")
+    assert user.ui.commentEdit.text == "a far rim"
+    user.keys("u")
+    assert user.ui.commentEdit.text == ""
+
+
 def test_source_and_synthetic_are_shown_side_by_side_and_every_view_is_marked(reviewer, cohort):
     user = reviewer().open(cohort)
     widgets = user.manager.widgets
@@ -144,6 +160,30 @@ def test_the_views_move_to_the_tumor(reviewer, cohort):
     node = user.manager.widgets["Review-synthetic-PVP"].node
     matrix = node.GetSliceToRAS()
     assert matrix.GetElement(2, 3) == pytest.approx(30 + 4 * 4)
+
+
+def test_what_the_user_loads_meanwhile_is_shown_in_the_other_views(reviewer, cohort):
+    user = reviewer().open(cohort)
+    red = layout_stand_in.SliceWidget("Red", 0)
+    reviewed = dict(user.manager.widgets)
+    user.manager.widgets["Red"] = red
+
+    def state():
+        return [(w.logic.composite.GetBackgroundVolumeID(), w.logic.fitted, depth_of(w)) for w in reviewed.values()]
+
+    before = state()
+    user.driver.gui.study.folders.open_folder(cohort.parent / "normal" / "study-1")
+    user.driver.settle()
+    shown = slicer.mrmlScene.GetNodeByID(red.logic.composite.GetBackgroundVolumeID())
+    assert shown.GetName().startswith("study-1 PVP")
+    assert red.logic.fitted == 1
+    views.jump_to((0.0, 0.0, 77.0))
+    assert depth_of(red) == pytest.approx(77)
+    assert state() == before
+
+
+def depth_of(widget):
+    return widget.node.GetSliceToRAS().GetElement(2, 3)
 
 
 def test_closing_gives_layout_and_scene_back(reviewer, cohort):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import tempfile
 from types import SimpleNamespace
 
 import interpreter
@@ -14,6 +13,8 @@ import pytest
 import qt_stand_in
 import slicer
 from abdomen_scene import add_phases
+
+from gui.fake_engine import until
 
 
 @pytest.fixture
@@ -93,6 +94,16 @@ def test_the_threshold_changes_the_tumors_live_and_one_drag_is_one_undo(segmente
     assert tumors(segmented) == []
 
 
+def test_a_threshold_that_an_older_scene_remembers_changes_nothing(segmented):
+    before = tumors(segmented)
+    segmented.widget.exit()
+    segmented.widget.logic.getParameterNode().SetParameter("threshold", "0.9")
+    segmented.widget.enter()
+    segmented.settle(0.8)
+    assert tumors(segmented) == before
+    assert segmented.ui.thresholdSlider.value == pytest.approx(0.5)
+
+
 def place_point(module, point):
     """Click into a slice view: Slicer adds a point to the list that is being placed."""
     selection = slicer.mrmlScene.GetNodeByID("vtkMRMLSelectionNodeSingleton")
@@ -115,6 +126,54 @@ def test_a_click_removes_a_false_tumor_and_another_adds_a_missed_one(segmented):
     segmented.wait_for_job()
     assert len(tumors(segmented)) == 3
     assert slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode") == [] or segmented.ui.addTumorButton.checked
+
+
+def test_a_click_that_fails_releases_the_button(module, tmp_path, monkeypatch):
+    failures = {"serve": ("Out of memory.", "Close other programs.", 4)}
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, failures=failures)))
+    add_phases("portal venous")
+    module.settle()
+    module.click("applyButton")
+    module.wait_for_job()
+    module.click("addTumorButton")
+    place_point(module, module.gui.segment.tumors.lesions.lesions[0].center_ras_mm)
+    with pytest.raises(AssertionError, match="Out of memory"):
+        module.wait_for_job()
+    assert not module.ui.addTumorButton.checked
+    assert module.ui.addTumorButton.enabled
+
+
+def device_of(tmp_path, command):
+    options = interpreter.calls(tmp_path, command)[-1]
+    return options[options.index("--device") + 1]
+
+
+def test_the_chosen_device_is_that_of_every_command(module, tmp_path):
+    add_phases("arterial", "portal venous")
+    for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+        node.SetNodeReferenceID("Diff4MMLiTS.AlignedTo", None)
+    module.settle()
+    module.choose("deviceSelector", "Processor (CPU)")
+    for button in ("registerButton", "applyButton"):
+        module.click(button)
+        module.wait_for_job()
+    module.click("addTumorButton")
+    until(lambda: (tmp_path / "calls.txt").read_text().count("serve") == 1)
+    assert [device_of(tmp_path, command) for command in ("register", "segment", "serve")] == ["cpu"] * 3
+    module.choose("deviceSelector", "Automatic")
+    lesion = module.gui.segment.tumors.lesions.lesions[0]
+    place_point(module, lesion.center_ras_mm)
+    module.wait_for_job()
+    assert device_of(tmp_path, "serve") == "auto"
+
+
+def test_a_device_that_a_scene_brought_is_shown_as_long_as_it_is_used(module):
+    module.widget.exit()
+    module.widget.logic.getParameterNode().device = "cuda:1"
+    module.widget.enter()
+    assert module.ui.deviceSelector.currentText == "cuda:1 (not found here)"
+    module.choose("deviceSelector", "Automatic")
+    assert module.widget.logic.getParameterNode().device == "auto"
 
 
 def test_leaving_the_place_mode_releases_the_button(segmented):
@@ -158,7 +217,7 @@ def test_the_segmentation_is_saved_as_dicom_beside_its_series(segmented, tmp_pat
     segmented.gui.segment.tumors.result.study.reference.SetAttribute("DICOM.instanceUIDs", "1.2.3 1.2.4")
     monkeypatch.setattr(qt_stand_in.FileDialog, "answer", str(tmp_path / "tumors.dcm"))
     (tmp_path / "work").mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "work"))
+    slicer.app.temporaryPath = str(tmp_path / "work")
     segmented.click("saveDicomButton")
     segmented.wait_for_job()
     assert list((tmp_path / "work").iterdir()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from dataclasses import replace
 
 import module_factory
 import pytest
@@ -26,6 +27,7 @@ def module(scene, monkeypatch, tmp_path):
     driver.close()
 
 
+GPU = Gpu("cuda:0", "GPU of 24 GB", 24.0, 20.5)
 MISSING = (Package("torch", "2.9.0", True, "torch>=2.4"), Package("monai", "", False, "monai>=1.5"))
 
 
@@ -87,8 +89,7 @@ def test_the_engine_is_asked_in_a_process_of_its_own(module):
 
 
 def test_gpus_that_were_found_are_offered_with_their_free_memory(module):
-    gpu = Gpu("cuda:0", "GPU of 24 GB", 24.0, 20.5)
-    module.gui.setup._checked(EngineState("3.12", MISSING, True, (gpu,), 64.0, 100.0, ()))
+    module.gui.setup._checked(EngineState("3.12", MISSING, True, (GPU,), 64.0, 100.0, ()))
     module.choose("deviceSelector", "GPU of 24 GB (20.5 GB free)")
     assert module.widget.logic.getParameterNode().device == "cuda:0"
 
@@ -99,6 +100,53 @@ def test_another_interpreter_is_kept_and_not_installed_into(module):
     assert slicer.app.settings.value("Diff4MMLiTS/EnginePython") == "/opt/python"
     assert not module.ui.installButton.enabled
     assert "own pip" in module.ui.installButton.toolTip
+
+
+def test_the_packages_of_another_interpreter_are_not_taken_from_slicers_own(module, monkeypatch):
+    monkeypatch.setattr(setup_panel, "packages_here", lambda: MISSING)
+    module.gui.setup._checked(EngineState("3.12", MISSING, True, (GPU,), 64.0, 100.0, ()))
+    module.ui.pythonEdit.currentPath = "/opt/python"
+    module.settle()
+    assert module.rows("packageTable") == []
+    assert "The engine runs in /opt/python" in module.ui.engineState.text
+    assert module.ui.deviceSelector.findText("GPU of 24 GB (20.5 GB free)") < 0
+    module.ui.pythonEdit.currentPath = ""
+    module.settle()
+    assert "monai" in module.ui.engineState.text
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", "/opt/python")
+    module.gui.setup.look()
+    assert "The engine runs in /opt/python" in module.ui.engineState.text
+    assert not module.ui.installButton.enabled
+
+
+def test_what_the_interpreter_said_is_known_when_the_module_is_opened_again(module, monkeypatch):
+    broken = (replace(MISSING[0], is_satisfied=False), replace(MISSING[1], version="1.5", is_satisfied=True))
+    state = EngineState("3.12", broken, False, (), 64.0, 100.0, ())
+    monkeypatch.setattr(setup_panel, "packages_here", lambda: tuple(replace(p, is_satisfied=True) for p in broken))
+    module.gui.setup._checked(state)
+    module.gui.setup.look()
+    assert "broken: torch" in module.ui.engineState.text
+    module.ui.pythonEdit.currentPath = "/opt/python"
+    module.gui.setup._checked(state)
+    module.gui.setup.look()
+    assert len(module.rows("packageTable")) == 2
+    module.ui.pythonEdit.currentPath = ""
+    assert "Everything that the engine needs" in module.ui.engineState.text
+
+
+def test_the_pytorch_extension_is_installed_on_our_click_and_other_installations_ask_as_before(monkeypatch):
+    asked = []
+
+    def install(_name, _restart):
+        asked.append(manager.interactive)
+        return True
+
+    manager = types.SimpleNamespace(interactive=True, installExtensionFromServer=install)
+    application = types.SimpleNamespace(extensionsManagerModel=lambda: manager)
+    monkeypatch.setattr(slicer, "app", application, raising=False)
+    with pytest.raises(installer.RestartNeededError):
+        installer.install(InstallStep(InstallKind.PYTORCH_EXTENSION, ""))
+    assert (asked, manager.interactive) == ([False], True)
 
 
 def test_an_interpreter_that_does_not_exist_is_an_error_in_words(module):

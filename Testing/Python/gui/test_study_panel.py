@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 
 import interpreter
 import module_factory
@@ -12,9 +13,13 @@ import qt_stand_in
 import slicer
 from abdomen_scene import SPACING, add_phases
 
+from Diff4MMLiTSLib.core.phases import Phase
 from Diff4MMLiTSLib.gui import sources, views
-from Diff4MMLiTSLib.gui.scene import ALIGNED_ROLE, SceneStudy, write_study
-from Diff4MMLiTSLib.gui.segments import new_segmentation, set_liver
+from Diff4MMLiTSLib.gui.parameters import TumorState
+from Diff4MMLiTSLib.gui.scene import ALIGNED_ROLE, SceneStudy, SegmentChoice, write_study
+from Diff4MMLiTSLib.gui.segments import new_segmentation, set_liver, set_tumors
+from Diff4MMLiTSLib.gui.synthesis import tumor_choices
+from Diff4MMLiTSLib.gui.world import matrix_of
 
 
 @pytest.fixture
@@ -111,6 +116,16 @@ def test_a_folder_of_images_and_a_study_folder_are_opened(module, monkeypatch, t
         module.settle()
 
 
+def test_of_a_folder_of_images_the_first_is_shown(module, tmp_path):
+    reference = add_phases("portal venous")
+    write_study(SceneStudy("someone", {"PVP": reference}), tmp_path / "someone")
+    (tmp_path / "images").mkdir()
+    shutil.copy(tmp_path / "someone" / "PVP.nrrd", tmp_path / "images" / "scan.nrrd")
+    views.show_volume(reference)
+    module.gui.study.folders.open_folder(tmp_path / "images")
+    assert shown()[0] == ["scan", None]
+
+
 def test_of_several_studies_one_is_chosen_and_replaces_the_other(module, monkeypatch, tmp_path):
     phases = {"PVP": add_phases("portal venous")}
     for name in ("anna", "bert"):
@@ -149,6 +164,109 @@ def test_the_phases_are_found_in_the_images_on_request(module):
     module.click("detectButton")
     assert "Find phases: done." in module.ui.jobMessage.text
     assert module.ui.phaseTable.cellWidget(0, 0).toolTip
+
+
+def test_a_search_for_the_phases_that_is_canceled_changes_no_phase(module, monkeypatch):
+    add_phases("portal venous", "arterial")
+    module.settle()
+    module.choose_phase("arterial", "DELAY – delayed")
+    before = module.phases()
+    with monkeypatch.context() as patch:
+        patch.setattr(slicer.app, "processEvents", module.gui.bar.cancel)
+        module.click("detectButton")
+    assert "canceled" in module.ui.jobMessage.text
+    assert module.phases() == before
+
+
+def test_a_search_for_the_phases_ends_when_the_scene_is_closed(module, monkeypatch):
+    add_phases("portal venous", "arterial")
+    module.settle()
+    with monkeypatch.context() as patch:
+        patch.setattr(slicer.app, "processEvents", lambda: slicer.mrmlScene.Clear(0))
+        module.click("detectButton")
+    assert "canceled" in module.ui.jobMessage.text
+    assert not module.gui.bar.busy
+    assert module.phases() == {}
+
+
+def test_working_files_lie_in_the_temporary_folder_of_slicer(module, monkeypatch, tmp_path):
+    folder = write_study(SceneStudy("phantom-0007", {"PVP": add_phases("portal venous")}), tmp_path / "phantom-0007")
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, study=folder)))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    module.settle()
+    module.click("detectButton")
+    assert not module.ui.errorFrame.visible, module.ui.errorLabel.text
+    module.click("sampleButton")
+    module.wait_for_job()
+    sources.load_sample()
+    assert len(list(tmp_path.glob("Diff4MMLiTS-*"))) == 1  # that of the folder panel, as long as it is open
+    module.gui.study.folders.close()
+    assert list(tmp_path.glob("Diff4MMLiTS-*")) == []
+
+
+def test_a_study_that_cannot_be_read_is_an_error_in_the_panel(module, tmp_path):
+    phases = {"PVP": add_phases("portal venous")}
+    for name in ("anna", "bert"):
+        write_study(SceneStudy(name, phases), tmp_path / "cohort" / name)
+    (tmp_path / "cohort" / "bert" / "PVP.nrrd").write_text("no image")
+    module.gui.study.folders.open_folder(tmp_path / "cohort")
+    module.choose("folderStudySelector", "bert")
+    assert "PVP.nrrd" in module.ui.errorLabel.text
+    assert module.ui.errorFrame.visible
+    module.gui.study.folders.open_folder(tmp_path / "cohort that is gone")
+    assert "'cohort that is gone' cannot be read" in module.ui.errorLabel.text
+
+
+def written_study(folder, name="someone", **known):
+    """Write a study of two phases whose reference is the arterial one, and empty the scene."""
+    phases = {"PVP": unaligned("portal venous", "arterial"), "AP": slicer.util.getNode("arterial")}
+    phases["PVP"].SetNodeReferenceID(ALIGNED_ROLE, phases["AP"].GetID())
+    masks = new_segmentation("drawn", phases["AP"])
+    array = slicer.util.arrayFromVolume(phases["AP"])
+    set_liver(masks, array > 0, matrix_of(phases["AP"]), source="annotation")
+    set_tumors(masks, array > 100, matrix_of(phases["AP"]), source=known.pop("source", "annotation"))
+    if not known:
+        known["tumor"] = tumor_choices(masks)
+    study = SceneStudy(name, phases, Phase.AP, liver=SegmentChoice(masks, "Liver"), **known)
+    write_study(study, folder / name)
+    slicer.mrmlScene.Clear(0)
+    return folder / name
+
+
+def test_what_a_study_folder_says_about_liver_tumors_and_reference_is_chosen(module, tmp_path):
+    module.gui.study.folders.open_folder(written_study(tmp_path))
+    study, chosen = module.gui.study.study(), module.widget.logic.getParameterNode()
+    assert (study.reference_phase, study.is_aligned) == (Phase.AP, True)
+    assert study.liver.node.GetName() == "someone liver and tumors"
+    assert (chosen.tumorState, chosen.tumors) == (TumorState.ANNOTATED, study.liver.node)
+    assert [row[3] for row in module.rows("phaseTable")] == ["Reference", "Aligned"]
+
+
+def test_a_study_takes_the_place_of_the_masks_of_the_one_before(module, tmp_path):
+    first = written_study(tmp_path, "first")
+    second = written_study(tmp_path, "second", is_tumor_free=True)
+    module.gui.study.folders.open_folder(first)
+    module.gui.study.folders.open_folder(second)
+    chosen = module.widget.logic.getParameterNode()
+    assert chosen.liver.GetName() == "second liver and tumors"
+    assert (chosen.tumorState, chosen.tumors) == (TumorState.FREE, None)
+
+
+def test_the_tumors_of_a_model_are_not_taken_for_all_of_them(module, tmp_path):
+    module.gui.study.folders.open_folder(written_study(tmp_path, source="model"))
+    chosen = module.widget.logic.getParameterNode()
+    assert chosen.tumorState is TumorState.UNKNOWN
+    assert chosen.tumors is not None
+
+
+def test_a_chosen_liver_is_seen_by_the_tabs_at_once(module, monkeypatch):
+    reference = add_phases("portal venous")
+    set_liver(new_segmentation("mine", reference), slicer.util.arrayFromVolume(reference) > 0, matrix_of(reference))
+    module.settle()
+    seen = []
+    monkeypatch.setattr(module.gui.synthesize, "refresh", lambda: seen.append(module.gui.study.study().liver))
+    module.choose("liverSelector", "mine")
+    assert seen[-1] is not None
 
 
 def test_a_liver_of_the_scene_is_used_when_it_is_chosen(module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import interpreter
 import module_factory
@@ -12,7 +13,9 @@ from abdomen_scene import add_phases, liver_with_tumors
 from scene_factory import add_liver
 
 from Diff4MMLiTSLib.core.study_io import read_study
+from Diff4MMLiTSLib.gui import logic
 from Diff4MMLiTSLib.gui.segments import set_tumors
+from Diff4MMLiTSLib.gui.synthesis import SynthesisWish, tumor_choices
 from Diff4MMLiTSLib.gui.world import matrix_of
 
 NONE, ANNOTATED = "None: this study is free of tumor", "All are annotated: remove them first"
@@ -104,6 +107,27 @@ def test_a_failure_leaves_nothing_so_that_the_next_try_is_possible(module, study
         module.wait_for_job()
     assert not (tmp_path / "Paare ü" / "normal" / "study").exists()
     assert module.ui.synthesizeButton.enabled
+
+
+def test_what_a_crash_left_neither_blocks_the_next_try_nor_is_deleted(module, study, tmp_path):
+    left = tmp_path / "Paare ü" / "normal" / "study"
+    left.mkdir(parents=True)
+    (left / "study.json").write_text("whoever wrote it")
+    module.choose("tumorStateSelector", NONE)
+    module.click("synthesizeButton")
+    module.wait_for_job()
+    assert written(tmp_path).is_dir()
+    assert (left / "study.json").read_text() == "whoever wrote it"
+    assert read_study(tmp_path / "Paare ü" / "normal-2" / "study").is_tumor_free
+
+
+def test_the_console_names_models_or_takes_the_bundled_ones(module, study, tmp_path):
+    known = replace(logic.study_of_scene(), tumor=tumor_choices(study))
+    logic.synthesize(known, SynthesisWish(out=tmp_path / "a")).wait(60)
+    assert not any("--model" in interpreter.calls(tmp_path, name)[0] for name in ("inpaint", "synthesize"))
+    logic.synthesize(known, SynthesisWish(out=tmp_path / "b", model="tiny synthesizer")).wait(60)
+    options = interpreter.calls(tmp_path, "synthesize")[1]
+    assert options[options.index("--model") + 1] == str(tmp_path / "models" / "tiny synthesizer")
 
 
 def test_pairs_of_this_name_are_never_overwritten(module, study, tmp_path):

@@ -7,6 +7,10 @@ import module_factory
 import pytest
 import slicer
 
+from Diff4MMLiTSLib.core.errors import InputError
+from Diff4MMLiTSLib.gui import train_panel
+from Diff4MMLiTSLib.gui.training_plot import COLORS, TrainingPlot
+from Diff4MMLiTSLib.gui.training_run import Curve
 from gui.fake_engine import until
 
 
@@ -91,3 +95,48 @@ def test_every_button_says_why_it_cannot_be_pressed(slicer_opens):
         button = getattr(driver.ui, name)
         assert not button.enabled
         assert button.toolTip.endswith(".")
+
+
+def test_a_folder_without_a_name_is_refused_by_the_field(slicer_opens, engine):
+    driver = slicer_opens()
+    driver.ui.recipeEdit.currentPath = str(engine / "recipe.toml")
+    driver.ui.runFolderEdit.currentPath = "/"
+    driver.settle()
+    assert "cannot be a run folder" in driver.ui.trainingMessage.text
+    assert driver.ui.trainingMessage.visible
+    assert "cannot be a run folder" in driver.ui.startTrainingButton.toolTip
+    driver.ui.runFolderEdit.currentPath = str(engine / "run")
+    driver.settle()
+    assert driver.ui.startTrainingButton.enabled
+
+
+def test_a_model_that_could_not_be_added_is_added_the_next_time(slicer_opens, engine, monkeypatch):
+    module_factory.add_model(engine / "run", "model")
+
+    def fail(_folder):
+        raise InputError("No space", expected="more")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_panel, "import_model", fail)
+        first = slicer_opens()
+        choose(first, engine)
+        assert "No space" in first.ui.trainingMessage.text
+        first.widget.cleanup()
+    second = slicer_opens()
+    choose(second, engine)
+    assert second.ui.modelSelector.findText("model") >= 0
+
+
+def test_the_plot_keeps_its_nodes_while_the_same_curves_grow(slicer_opens):
+    plot = TrainingPlot(slicer_opens().ui.trainingPlotFrame)
+    names = [f"validation/{number}" for number in range(len(COLORS) + 2)]
+    plot.show([Curve(name, (1,), (0.5,)) for name in names])
+    before = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")}
+    assert len(before) == len(names)
+    plot.show([Curve(name, (1, 2, 3), (0.5, 0.4, 0.3)) for name in names])
+    series = slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")
+    assert {node.GetID() for node in series} == before
+    assert [node.GetTableNode().GetTable().GetNumberOfRows() for node in series] == [3] * len(names)
+    assert series[0].GetColor() == series[len(COLORS)].GetColor()
+    plot.clear()
+    assert slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode") == []

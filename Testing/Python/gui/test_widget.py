@@ -60,6 +60,26 @@ def test_the_self_test_of_the_module_passes_here_too(module, monkeypatch):
     sys.modules["Diff4MMLiTS"].Diff4MMLiTSTest().runTest()
 
 
+def test_the_panels_follow_volumes_and_segmentations_and_no_other_nodes(module, monkeypatch):
+    refreshed = []
+    monkeypatch.setattr(module.gui.study, "refresh", lambda: refreshed.append(1))
+
+    def refreshes(kind, *, is_hidden=False):
+        node = slicer.mrmlScene.CreateNodeByClass(kind)
+        node.UnRegister(None)
+        node.SetHideFromEditors(is_hidden)
+        refreshed.clear()
+        slicer.mrmlScene.AddNode(node)
+        module.settle()
+        return bool(refreshed)
+
+    assert refreshes("vtkMRMLScalarVolumeNode")
+    assert refreshes("vtkMRMLSegmentationNode")
+    assert not refreshes("vtkMRMLScalarVolumeNode", is_hidden=True)
+    assert not refreshes("vtkMRMLMarkupsFiducialNode")
+    assert not refreshes("vtkMRMLTableNode")
+
+
 def test_choices_are_kept_in_the_scene_and_shown_again(module):
     module.choose("qualitySelector", "Fast")
     module.widget.exit()
