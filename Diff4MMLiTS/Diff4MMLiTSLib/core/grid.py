@@ -104,6 +104,11 @@ class Grid:
         origin = self.to_world(np.array(start_xyz, dtype=np.float64))
         return Grid(size, self.spacing_mm, _three(float, origin), self.direction)
 
+    def corners(self) -> NDArray[np.float64]:
+        """Return where the outermost voxels end: world positions (8, 3), x, y, z, mm."""
+        ends = np.meshgrid(*[(-0.5, size - 0.5) for size in self.size], indexing="ij")
+        return self.to_world(np.array(ends).reshape(3, 8).T)
+
     def difference(self, other: Grid) -> str:
         """Return in words which fields differ beyond the rounding of file formats; empty when none does."""
         parts = []

@@ -154,8 +154,7 @@ def _maps(found: Found | None, grid: Grid, config: SegmentConfig) -> _Maps:
 
 def part_of(grid: Grid, other: Grid) -> tuple[tuple[slice, ...], Grid]:
     """Return the box (z, y, x) of a grid that holds all of its voxels within another one, and the grid of that box."""
-    ends = np.array(np.meshgrid(*[(-0.5, size - 0.5) for size in other.size], indexing="ij")).reshape(3, 8).T
-    index = grid.to_index(other.to_world(ends))
+    index = grid.to_index(other.corners())
     low = np.clip(np.floor(index.min(axis=0)), 0, np.array(grid.size) - 1).astype(int)
     high = np.clip(np.ceil(index.max(axis=0)) + 1, low + 1, grid.size).astype(int)
     box = tuple(slice(int(a), int(b)) for a, b in zip(low[::-1], high[::-1], strict=True))

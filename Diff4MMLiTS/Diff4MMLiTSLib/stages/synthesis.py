@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -137,21 +137,6 @@ class MultimodalCTSynthesizer:
         best = min(drafts, key=lambda draft: (draft.quality.verdict is Verdict.REJECT, len(draft.quality.reasons)))
         quality = _with_rejections(best, drafts, time.monotonic() - started)
         return _pair(study, replace(best, quality=quality), self._entry(config, seed, best, normal))
-
-    def synthesize_pairs(
-        self,
-        normal: NormalStudy,
-        count: int,
-        *,
-        config: SynthesizeConfig,
-        rng: np.random.Generator,
-        progress: Progress,
-    ) -> Iterator[SyntheticPair]:
-        """Yield ``count`` different pairs of one normal study, numbered from 1; see ``synthesize``."""
-        for number in range(1, count + 1):
-            part = progress.part((number - 1) / count, number / count)
-            pair = self.synthesize(normal, config=config, rng=rng, progress=part)
-            yield SyntheticPair(replace(pair.study, study_id=_synthetic_id(normal.study, number)))
 
     def _draft(
         self,
@@ -369,7 +354,7 @@ def _pair(study: RegisteredStudy, draft: _Draft, entry: HistoryEntry) -> Synthet
     return SyntheticPair(
         replace(
             study,
-            study_id=_synthetic_id(study, 1),
+            study_id=f"{study.study_id}_synthetic-0001",
             phases=draft.phases,
             tumor=tumor,
             synthetic=True,
@@ -378,10 +363,6 @@ def _pair(study: RegisteredStudy, draft: _Draft, entry: HistoryEntry) -> Synthet
             qa={**study.qa, "synthesize": draft.quality},
         )
     )
-
-
-def _synthetic_id(study: RegisteredStudy, number: int) -> str:
-    return f"{study.study_id}_synthetic-{number:04d}"
 
 
 def _whole_cells(grid: Grid, factor: int) -> Grid:

@@ -79,11 +79,6 @@ def cached(folder: Path, key: Mapping[str, object], make: Callable[[], Entry]) -
     return _read(place) or made
 
 
-def is_cached(folder: Path, key: Mapping[str, object]) -> bool:
-    """Return whether something is kept under a key."""
-    return (_place(folder, key) / RECORD_FILE).is_file()
-
-
 def cache_bytes(folder: Path) -> tuple[int, int]:
     """Return how many entries a cache has and their size."""
     entries = list(folder.glob(ENTRY_PATTERN))

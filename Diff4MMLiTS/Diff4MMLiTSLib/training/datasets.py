@@ -205,9 +205,8 @@ def working_grid(grid: Grid, spacing_mm: float) -> Grid:
         grid: Any grid: flipped, oblique, anisotropic.
         spacing_mm: Spacing of the result.
     """
-    corners = np.array(np.meshgrid(*[(-0.5, size - 0.5) for size in grid.size], indexing="ij")).reshape(3, 8).T
-    world = grid.to_world(corners)
-    low, high = world.min(axis=0), world.max(axis=0)
+    corners = grid.corners()
+    low, high = corners.min(axis=0), corners.max(axis=0)
     size = np.maximum(1, np.ceil((high - low) / spacing_mm - 1e-3)).astype(int)
     origin = low + spacing_mm / 2
     x, y, z = (int(value) for value in size)
@@ -253,8 +252,7 @@ def _smoothing(grid: Grid, spacing_mm: float) -> list[float]:
 
 def _cropped_to(volume: Volume, grid: Grid) -> Volume:
     """Return the part of a volume that has an influence on its samples on a grid."""
-    ends = np.array(np.meshgrid(*[(-0.5, size - 0.5) for size in grid.size], indexing="ij")).reshape(3, 8).T
-    index = volume.grid.to_index(grid.to_world(ends))
+    index = volume.grid.to_index(grid.corners())
     reach = REACH * np.array(_smoothing(volume.grid, min(grid.spacing_mm))[::-1]) + 2
     size = np.array(volume.grid.size)
     low = np.clip(np.floor(index.min(axis=0) - reach), 0, size - 1).astype(int)

@@ -107,14 +107,6 @@ def test_what_was_made_is_marked_and_can_be_repeated(synthesizer, a_normal_study
     assert is_marked_synthetic(tmp_path / "pair" / "PVP.nrrd")
 
 
-def test_pairs_of_one_study_differ_and_are_numbered(synthesizer, a_normal_study):
-    rng = np.random.default_rng(0)
-    pairs = synthesizer.synthesize_pairs(a_normal_study, 2, config=settings(), rng=rng, progress=silent())
-    first, second = (pair.study for pair in pairs)
-    assert [first.study_id[-4:], second.study_id[-4:]] == ["0001", "0002"]
-    assert not np.array_equal(first.tumor_mask.array, second.tumor_mask.array)
-
-
 def test_a_given_mask_is_cut_to_the_liver_and_refused_outside(synthesizer, a_normal_study):
     study = a_normal_study.study
     pair = synthesize(synthesizer, a_normal_study, tumor=mask_at(study, [12.0, 0.0, 0.0], 5.0)).study

@@ -9,7 +9,7 @@ import pytest
 
 from Diff4MMLiTSLib.cli import run
 from Diff4MMLiTSLib.core.errors import InputError
-from Diff4MMLiTSLib.training.cache import Entry, cache_bytes, cached, is_cached
+from Diff4MMLiTSLib.training.cache import Entry, cache_bytes, cached
 
 KEY = {"inputs": ["a", "b"], "spacing_mm": 1.5}
 
@@ -34,8 +34,13 @@ def test_what_was_made_once_comes_back_and_is_mapped_rather_than_read(tmp_path: 
 
 def test_another_key_is_another_entry(tmp_path: Path) -> None:
     cached(tmp_path, KEY, an_entry)
-    assert not is_cached(tmp_path, {**KEY, "spacing_mm": 2.0})
-    assert is_cached(tmp_path, dict(reversed(KEY.items())))
+    cached(tmp_path, {**KEY, "spacing_mm": 2.0}, an_entry)
+    assert cache_bytes(tmp_path)[0] == 2
+
+
+def test_the_order_of_a_key_does_not_matter(tmp_path: Path) -> None:
+    cached(tmp_path, KEY, an_entry)
+    assert cached(tmp_path, dict(reversed(KEY.items())), never).record == {"name": "one ü"}
 
 
 @pytest.mark.parametrize("file", ["image.npy", "record.json"])
