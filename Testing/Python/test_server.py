@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -122,6 +123,18 @@ def test_a_request_to_stop_is_heard_while_waiting(a_model: Path) -> None:
     canceled = Progress(lambda *_: None, lambda: True)
     with pytest.raises(CanceledError):
         serve(MultimodalSegmenter.load(a_model), io.StringIO(""), io.StringIO(), progress=canceled)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+def test_a_server_that_waits_ends_when_it_is_terminated(a_model: Path) -> None:
+    command = [sys.executable, "-m", "Diff4MMLiTSLib", "serve", "--model", str(a_model), "--device", "cpu"]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert json.loads(child.stdout.readline()) == {"event": "ready"}
+    child.terminate()
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 5
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(
