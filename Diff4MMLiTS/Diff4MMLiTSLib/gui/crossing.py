@@ -9,10 +9,13 @@ import slicer
 import vtk
 
 from ..core.errors import InputError
+from ..core.intensity import Window
 from .texts import _
 
 SYNTHETIC_ATTRIBUTE = "SYNTHETIC"
 """Attribute of a volume with synthetic tumors; whatever is made from it inherits the mark."""
+LIVER_WINDOW = Window(-30.0, 190.0)
+"""Liver at 50 to 130 HU and its tumors with contrast: narrower than the abdomen's usual window."""
 
 
 def write_image(node: slicer.vtkMRMLVolumeNode, path: Path) -> None:
@@ -34,12 +37,19 @@ def write_image(node: slicer.vtkMRMLVolumeNode, path: Path) -> None:
 
 
 def load_volume(path: Path, name: str) -> Any:  # noqa: ANN401 (MRML is not typed)
-    """Load an image as a scalar volume of the scene, as if it had no file: files of the engine do not live long.
+    """Load a CT as a scalar volume of the scene, as if it had no file: files of the engine do not live long.
+
+    It is shown in the window of the liver, in which tumors can be seen.
 
     Raises:
         InputError: The file cannot be read.
     """
-    return _without_file(slicer.modules.volumes.logic().AddArchetypeVolume(str(path), name, 0), path)
+    volume = _without_file(slicer.modules.volumes.logic().AddArchetypeVolume(str(path), name, 0), path)
+    display = volume.GetDisplayNode()
+    if display is not None:
+        display.SetAutoWindowLevel(False)
+        display.SetWindowLevelMinMax(LIVER_WINDOW.low_hu, LIVER_WINDOW.high_hu)
+    return volume
 
 
 def load_transform(path: Path, name: str) -> Any:  # noqa: ANN401 (MRML is not typed)

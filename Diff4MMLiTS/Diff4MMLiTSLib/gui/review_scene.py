@@ -12,7 +12,6 @@ from typing import Any
 import slicer
 
 from ..core.errors import InputError
-from ..core.intensity import Window
 from ..core.phases import Phase, in_order
 from ..core.study import SYNTHETIC_MARK
 from ..core.study_io import FORMAT, STUDY_FILE, phase_files
@@ -22,8 +21,6 @@ from .scene import read_values
 from .segments import new_segmentation, set_tumors, tumor_ids, world_to_node
 from .texts import _
 
-LIVER_WINDOW = Window(-30.0, 190.0)
-"""Liver at 50 to 130 HU and its tumors with contrast: narrower than the abdomen's usual window."""
 Node = Any
 """A node; Any: MRML is not typed."""
 
@@ -117,10 +114,6 @@ def _load(file: Path, name: str, *, is_synthetic: bool) -> Node:
     _hide(volume)
     if is_synthetic:
         volume.SetAttribute(SYNTHETIC_ATTRIBUTE, SYNTHETIC_MARK)
-    display = volume.GetDisplayNode()
-    if display is not None:
-        display.SetAutoWindowLevel(False)
-        display.SetWindowLevelMinMax(LIVER_WINDOW.low_hu, LIVER_WINDOW.high_hu)
     return volume
 
 

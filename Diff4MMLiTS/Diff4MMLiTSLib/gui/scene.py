@@ -249,7 +249,7 @@ def load_study(folder: Path) -> SceneStudy:
     with _all_or_nothing() as added:
         phases = {}
         for phase, file in files.items():
-            volume = load_volume(file, f"{mark}{study_id} {phase}")
+            volume = load_volume(file, f"{mark}{phase} {study_id}")  # the phase first: tables cut long names
             added.append(volume)
             set_role(volume, phase)
             if mark:

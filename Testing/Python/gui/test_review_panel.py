@@ -175,7 +175,7 @@ def test_what_the_user_loads_meanwhile_is_shown_in_the_other_views(reviewer, coh
     user.driver.gui.study.folders.open_folder(cohort.parent / "normal" / "study-1")
     user.driver.settle()
     shown = slicer.mrmlScene.GetNodeByID(red.logic.composite.GetBackgroundVolumeID())
-    assert shown.GetName().startswith("study-1 PVP")
+    assert shown.GetName().startswith("PVP study-1")
     assert red.logic.fitted == 1
     views.jump_to((0.0, 0.0, 77.0))
     assert depth_of(red) == pytest.approx(77)

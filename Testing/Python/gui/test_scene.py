@@ -15,6 +15,7 @@ from Diff4MMLiTSLib.core.phases import Phase
 from Diff4MMLiTSLib.core.study import Mask, MaskSource, PhaseQA, RegisteredStudy, Segmentation, StageQA, Verdict
 from Diff4MMLiTSLib.core.study_io import read_study, write_segmentation
 from Diff4MMLiTSLib.core.study_io import write_study as write_study_folder
+from Diff4MMLiTSLib.gui.crossing import LIVER_WINDOW, load_volume, write_image
 from Diff4MMLiTSLib.gui.roles import role_of
 from Diff4MMLiTSLib.gui.scene import (
     SceneClosedError,
@@ -285,3 +286,11 @@ def test_a_study_needs_a_volume_of_its_own_for_each_phase(scene, a_scene_study):
         SceneStudy("s", {Phase.AP: slicer.vtkMRMLScalarVolumeNode()})
     with pytest.raises(InputError, match="DELAY"):
         SceneStudy("s", {Phase.AP: node}, Phase.DELAY)
+
+
+def test_a_ct_of_the_engine_is_shown_in_the_window_of_the_liver(scene, tmp_path):
+    volume = add_volume(smooth_values(), ijk_to_ras(), "PVP")
+    write_image(volume, tmp_path / "PVP.nrrd")
+    display = load_volume(tmp_path / "PVP.nrrd", "again").GetDisplayNode()
+    assert (display.GetWindowLevelMin(), display.GetWindowLevelMax()) == (LIVER_WINDOW.low_hu, LIVER_WINDOW.high_hu)
+    assert not display.GetAutoWindowLevel()

@@ -55,7 +55,7 @@ def test_the_sample_study_is_made_and_loaded_by_the_engine(module):
         "PVP – portal venous",
     ]
     assert {row[3] for row in module.rows("phaseTable")} == {"Reference", "As acquired"}
-    assert shown()[0] == ["phantom-standard-small-0007 PVP", None]
+    assert shown()[0] == ["PVP phantom-standard-small-0007", None]
 
 
 def test_phases_are_kept_unregistered_by_the_engine_and_again(module):
@@ -134,10 +134,10 @@ def test_of_several_studies_one_is_chosen_and_replaces_the_other(module, monkeyp
     module.settle()
     monkeypatch.setattr(qt_stand_in.FileDialog, "answer", str(tmp_path))
     module.click("openFolderButton")
-    assert module.phases() == {"anna PVP": "PVP – portal venous"}
+    assert module.phases() == {"PVP anna": "PVP – portal venous"}
     module.choose("folderStudySelector", "bert")
-    assert module.phases() == {"anna PVP": "Not used", "bert PVP": "PVP – portal venous"}
-    assert module.gui.study.study().reference.GetName() == "bert PVP"
+    assert module.phases() == {"PVP anna": "Not used", "PVP bert": "PVP – portal venous"}
+    assert module.gui.study.study().reference.GetName() == "PVP bert"
 
 
 def test_a_folder_without_images_fails_in_words(module, monkeypatch, tmp_path):
