@@ -43,12 +43,16 @@ class ShownPair:
 
 
 class ReviewScene:
-    """Keeps one pair in the scene, and its source as long as pairs of the same source follow."""
+    """Keeps one pair in the scene, and its source as long as pairs of the same source follow.
+
+    Segmentations of the user, which would cover the pairs, are hidden until the review is over.
+    """
 
     def __init__(self) -> None:
         self._pair: list[Node] = []
         self._source: dict[Phase, Node] = {}
         self._source_folder: Path | None = None
+        self._hidden: list[Node] = []
 
     def show(self, folder: Path, source: Path | None) -> ShownPair:
         """Load a pair and, unless it is there already, its source; what was there before is removed.
@@ -57,6 +61,7 @@ class ReviewScene:
             InputError: A file cannot be read; what was loaded before is gone.
         """
         self._forget_pair()
+        self._hide_segmentations()
         if source != self._source_folder or not all(map(_is_in_scene, self._source.values())):
             self._forget_source()
         if source is not None and not self._source:
@@ -74,6 +79,15 @@ class ReviewScene:
         """Take everything out of the scene; harmless when the scene was closed meanwhile."""
         self._forget_pair()
         self._forget_source()
+        for display in filter(_is_in_scene, self._hidden):
+            display.SetVisibility(True)
+        self._hidden = []
+
+    def _hide_segmentations(self) -> None:
+        for display in slicer.util.getNodesByClass("vtkMRMLSegmentationDisplayNode"):
+            if display.GetVisibility():
+                display.SetVisibility(False)
+                self._hidden.append(display)
 
     def _load_tumors(self, folder: Path, like: Node) -> tuple[Node, tuple[float, float, float] | None]:
         node = new_segmentation(f"SYNTHETIC {folder.name} tumors", like)

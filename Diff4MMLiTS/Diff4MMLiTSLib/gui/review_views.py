@@ -21,6 +21,10 @@ MARK_PLACE = (0.5, 0.96)
 """Where the word stands, as part of the view: in the middle of the top, which Slicer's own texts leave free."""
 
 
+FIELD_MM = 200.0
+"""Shorter side of what a view shows at first: the liver, in which a tumor of 10 mm can be judged."""
+
+
 class ReviewViews:
     """Shows pairs in a layout of its own, and gives the former layout back.
 
@@ -87,6 +91,7 @@ class ReviewViews:
         composite.SetBackgroundVolumeID(volume.GetID() if volume is not None else None)
         if is_new and volume is not None:
             logic.FitSliceToBackground()
+            _zoom(logic.GetSliceNode())
 
 
 def layout_of(phases: tuple[Phase, ...]) -> str:
@@ -104,7 +109,7 @@ def _column(phase: Phase) -> str:
     views = "".join(
         f'<item><view class="vtkMRMLSliceNode" singletontag="{view_name(row, phase)}">'
         '<property name="orientation" action="default">Axial</property>'
-        f'<property name="viewlabel" action="default">{phase}</property>'
+        f'<property name="viewlabel" action="default">{phase[:2]}</property>'
         f'<property name="viewcolor" action="default">{COLORS[row]}</property>'
         f'<property name="viewgroup" action="default">{VIEW_GROUP}</property>'
         "</view></item>"
@@ -116,6 +121,13 @@ def _column(phase: Phase) -> str:
 def _slice_nodes(phases: tuple[Phase, ...]) -> list[Node]:
     names = {view_name(row, phase) for row in (SOURCE, SYNTHETIC) for phase in phases}
     return [node for node in slicer.util.getNodesByClass("vtkMRMLSliceNode") if node.GetLayoutName() in names]
+
+
+def _zoom(node: Node) -> None:
+    """Show ``FIELD_MM`` of the volume at most."""
+    width, height, depth = node.GetFieldOfView()
+    scale = min(1.0, FIELD_MM / max(1e-6, min(width, height)))
+    node.SetFieldOfView(width * scale, height * scale, depth)
 
 
 def _mark(widget: Node, text: str) -> tuple[Node, Node]:

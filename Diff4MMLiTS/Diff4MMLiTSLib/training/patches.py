@@ -17,6 +17,9 @@ from .datasets import AIR_HU, BoolArray, FloatArray, WorkingStudy
 
 Size = tuple[int, int, int]
 
+EDGE_VOXELS = 4
+"""Closer to the border of a patch a network sees too little of a lesion to learn from."""
+
 
 @dataclass(frozen=True, eq=False)
 class Patch:
@@ -51,6 +54,24 @@ def random_center(
         flat = study.liver_voxels[rng.integers(study.liver_voxels.size)]
         return np.array(np.unravel_index(flat, study.liver.shape))
     return rng.integers(study.liver.shape)
+
+
+def anywhere_around(
+    center: NDArray[np.int64], size: Size, shape: tuple[int, ...], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Move the center of a patch so that what it was centered on may lie anywhere in the patch.
+
+    Networks know where in a patch they are: one whose lesions all lie in the middle finds lesions in the middle of
+    every window.
+
+    Args:
+        center: Voxel (z, y, x).
+        size: Of the patch (Z, Y, X).
+        shape: Of the study (Z, Y, X); the center stays within.
+        rng: Draws the shift, uniformly along each axis; ``EDGE_VOXELS`` keep the voxel off the patch's border.
+    """
+    reach = np.maximum(np.array(size) // 2 - EDGE_VOXELS, 0)
+    return np.clip(center + rng.integers(-reach, reach + 1), 0, np.array(shape) - 1)
 
 
 def crop_patch(study: WorkingStudy, center: NDArray[np.int64], size: Size) -> Patch:

@@ -21,7 +21,7 @@ from .datasets import BoolArray, WorkingStudy, check_no_leak, coarser, stack_wor
 from .fresh_pairs import FreshPairs
 from .inference import masks_of
 from .losses import deep_supervision_loss
-from .patches import Patch, random_center, random_patch
+from .patches import Patch, anywhere_around, random_center, random_patch
 from .search import Sight, look
 from .task import Batch, Item, Player, Task
 
@@ -101,6 +101,7 @@ def _sample(config: SegmenterTrainConfig, studies: _Studies, fresh: FreshPairs |
         fraction = 0.0 if fresh else config.synthetic_fraction
         study = _draw_study(studies.coarse if coarse else studies.fine, fraction, rng)
     center = random_center(study, rng, tumor_fraction=config.tumor_fraction, liver_fraction=config.liver_fraction)
+    center = anywhere_around(center, config.network.patch, study.liver.shape, rng)
     patch = random_patch(study, center, config.network.patch, augmentation=config.augmentation, rng=rng)
     clicks: tuple[VoxelClick, ...] = ()
     if clicked and not coarse:

@@ -13,7 +13,7 @@ class SliceLogic:
     """``vtkMRMLSliceLogic``: the composite node of a view, and fitting its volume."""
 
     def __init__(self, name):
-        self.fitted = 0
+        self.fitted, self.node = 0, None
         self.composite = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSliceCompositeNode")
         self.composite.UnRegister(None)
         self.composite.SetLayoutName(name)
@@ -23,8 +23,12 @@ class SliceLogic:
     def GetSliceCompositeNode(self):  # noqa: N802
         return self.composite
 
+    def GetSliceNode(self):  # noqa: N802
+        return self.node
+
     def FitSliceToBackground(self):  # noqa: N802
         self.fitted += 1
+        self.node.SetFieldOfView(600.0, 500.0, 3.0)
 
 
 class SliceWidget:
@@ -40,6 +44,7 @@ class SliceWidget:
         self.node.SetSingletonTag(name)
         self.node.SetViewGroup(group)
         self.node = slicer.mrmlScene.AddNode(self.node)
+        self.logic.node = self.node
 
     def sliceLogic(self):  # noqa: N802
         return self.logic

@@ -16,6 +16,7 @@ from Diff4MMLiTSLib.gui import views
 from Diff4MMLiTSLib.gui.ledger import Decision
 from Diff4MMLiTSLib.gui.review import Review
 from gui.pair_factory import add_pairs
+from gui.scene_factory import add_liver, add_volume, ijk_to_ras, smooth_values
 
 
 @pytest.fixture(scope="module")
@@ -262,3 +263,21 @@ def test_a_ledger_that_cannot_be_written_keeps_the_pair_and_says_why(reviewer, c
     user.keys("a")
     assert user.ui.pairCount.text == "1 of 20"
     assert "cannot be written" in user.ui.errorLabel.text
+
+
+def test_segmentations_of_the_user_do_not_cover_the_pairs_and_come_back(reviewer, cohort):
+    volume = add_volume(smooth_values(), ijk_to_ras(), "CT")
+    shown, hidden = (add_liver(volume, smooth_values() > 0) for _ in range(2))
+    hidden.GetDisplayNode().SetVisibility(False)
+    user = reviewer().open(cohort)
+    assert not shown.GetDisplayNode().GetVisibility()
+    user.keys("A")
+    user.driver.click("closeReviewButton")
+    assert shown.GetDisplayNode().GetVisibility()
+    assert not hidden.GetDisplayNode().GetVisibility()
+
+
+def test_a_view_shows_the_liver_rather_than_the_whole_body(reviewer, cohort):
+    user = reviewer().open(cohort)
+    fields = [widget.node.GetFieldOfView() for widget in user.manager.widgets.values()]
+    assert min(fields) == max(fields) == (240.0, 200.0, 3.0)

@@ -7,7 +7,7 @@ import pytest
 
 from Diff4MMLiTSLib.core.config import AugmentationConfig
 from Diff4MMLiTSLib.core.errors import InputError
-from Diff4MMLiTSLib.training.patches import crop_patch, random_center, random_patch
+from Diff4MMLiTSLib.training.patches import EDGE_VOXELS, anywhere_around, crop_patch, random_center, random_patch
 from tiny_models import working_study
 
 NOTHING = AugmentationConfig(**dict.fromkeys(set(AugmentationConfig.model_fields) - {"flips"}, 0.0))
@@ -103,3 +103,19 @@ def test_centers_of_a_tumor_free_study_lie_in_its_liver() -> None:
     rng = np.random.default_rng(0)
     centers = [random_center(study, rng, tumor_fraction=0.5, liver_fraction=0.5) for _ in range(50)]
     assert all(study.liver[tuple(center)] for center in centers)
+
+
+def test_what_a_patch_is_centered_on_may_lie_anywhere_in_it_but_at_its_border() -> None:
+    rng, size, voxel = np.random.default_rng(0), (16, 16, 32), np.array([30, 30, 30])
+    starts = np.array([anywhere_around(voxel, size, (60, 60, 60), rng) - np.array(size) // 2 for _ in range(400)])
+    places = voxel - starts
+    assert places.min(axis=0).tolist() == [EDGE_VOXELS] * 3
+    assert places.max(axis=0).tolist() == [each - EDGE_VOXELS for each in size]
+    assert np.abs(places.mean(axis=0) - np.array(size) / 2).max() < 1
+
+
+def test_the_center_of_a_patch_stays_in_the_study() -> None:
+    rng = np.random.default_rng(0)
+    centers = [anywhere_around(np.array([0, 5, 23]), (32, 32, 32), (24, 24, 24), rng) for _ in range(50)]
+    assert np.min(centers) >= 0
+    assert np.max(centers) <= 23
