@@ -71,7 +71,7 @@ def anywhere_around(
         rng: Draws the shift, uniformly along each axis; ``EDGE_VOXELS`` keep the voxel off the patch's border.
     """
     reach = np.maximum(np.array(size) // 2 - EDGE_VOXELS, 0)
-    return np.clip(center + rng.integers(-reach, reach + 1), 0, np.array(shape) - 1)
+    return np.asarray(np.clip(center + rng.integers(-reach, reach + 1), 0, np.array(shape) - 1))
 
 
 def crop_patch(study: WorkingStudy, center: NDArray[np.int64], size: Size) -> Patch:
