@@ -114,8 +114,8 @@ ARMS = {
     "f-3-1": Arm("f, real : synthetic 3 : 1", pairs=OURS, settings=("recipe.train_segmenter.synthetic_fraction=0.25",)),
     "f-1-3": Arm("f, real : synthetic 1 : 3", pairs=OURS, settings=("recipe.train_segmenter.synthetic_fraction=0.75",)),
     "f-0-1": Arm("f, synthetic alone", pairs=OURS, settings=("recipe.train_segmenter.synthetic_fraction=1",)),
-    "c-unet": Arm("c, UNet", settings=('recipe.train_segmenter.network.architecture="unet"',)),
-    "f-unet": Arm("f, UNet", pairs=OURS, settings=('recipe.train_segmenter.network.architecture="unet"',)),
+    "c-dynunet": Arm("c, DynUNet", settings=('recipe.train_segmenter.network.architecture="dynunet"',)),
+    "f-dynunet": Arm("f, DynUNet", pairs=OURS, settings=('recipe.train_segmenter.network.architecture="dynunet"',)),
     **{f"{arm}-no-{p}": Arm(f"{arm}, tested without {p}", pairs=OURS if arm == "f" else "", withheld=p)
        for arm, p in product("cf", (Phase.NC, Phase.AP, Phase.DELAY))},
 }  # fmt: skip
@@ -434,7 +434,7 @@ def main() -> None:
     kinds = {arm.real for arm in arms.values()} | {REGISTERED}
     for split in dict.fromkeys((TRAIN, VALIDATION, *splits)):
         prepare(experiment, kinds, split)
-    runs = {experiment.run(name, seed): (name, seed) for name in arms for seed in options.seeds}
+    runs = {experiment.run(name, seed): (name, seed) for seed in options.seeds for name in arms}
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         for arm in {(arm.chain, arm.pairs): arm for arm in arms.values() if arm.pairs}.values():
             make_pairs(experiment, arm)
