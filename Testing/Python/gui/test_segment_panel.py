@@ -77,6 +77,8 @@ def test_a_selected_row_moves_the_views_and_draws_its_curve(segmented):
     (plot,) = segmented.ui.plotFrame.findChildren(slicer.qMRMLPlotWidget)
     assert plot.lines()["Tumor 2"] == pytest.approx([115, 75, 80], abs=3)
     assert plot.lines()["Liver"] == pytest.approx([78, 118, 95], abs=3)
+    assert plot.labels() == ["AP", "PVP", "DELAY"]
+    assert plot.view.fitted >= 2
 
 
 def test_the_threshold_changes_the_tumors_live_and_one_drag_is_one_undo(segmented):

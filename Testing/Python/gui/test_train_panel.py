@@ -9,7 +9,7 @@ import slicer
 
 from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.gui import train_panel
-from Diff4MMLiTSLib.gui.training_plot import COLORS, TrainingPlot
+from Diff4MMLiTSLib.gui.training_plot import COLORS, TrainingPlot, curve_title
 from Diff4MMLiTSLib.gui.training_run import Curve
 from gui.fake_engine import until
 
@@ -128,15 +128,28 @@ def test_a_model_that_could_not_be_added_is_added_the_next_time(slicer_opens, en
 
 
 def test_the_plot_keeps_its_nodes_while_the_same_curves_grow(slicer_opens):
-    plot = TrainingPlot(slicer_opens().ui.trainingPlotFrame)
+    frame = slicer_opens().ui.trainingPlotFrame
+    plot = TrainingPlot(frame)
     names = [f"validation/{number}" for number in range(len(COLORS) + 2)]
     plot.show([Curve(name, (1,), (0.5,)) for name in names])
     before = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")}
     assert len(before) == len(names)
+    fitted = [widget.view.fitted for widget in frame.findChildren(slicer.qMRMLPlotWidget)]
     plot.show([Curve(name, (1, 2, 3), (0.5, 0.4, 0.3)) for name in names])
+    assert [widget.view.fitted for widget in frame.findChildren(slicer.qMRMLPlotWidget)] == [fitted[0] + 1]
     series = slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")
     assert {node.GetID() for node in series} == before
     assert [node.GetTableNode().GetTable().GetNumberOfRows() for node in series] == [3] * len(names)
     assert series[0].GetColor() == series[len(COLORS)].GetColor()
     plot.clear()
     assert slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode") == []
+
+
+def test_curves_have_names_that_people_read():
+    names = ["segmenter/loss", "validation/tumor_dice", "validation/score", "validation/mae_hu"]
+    assert list(map(curve_title, names)) == [
+        "segmenter loss",
+        "tumor Dice (validation)",
+        "score (validation)",
+        "error in HU (validation)",
+    ]
