@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 
 import slicer
 import vtk
+from qt_stand_in import QtWidgets
 
 
 class SliceLogic:
@@ -45,9 +46,13 @@ class SliceWidget:
         self.node.SetViewGroup(group)
         self.node = slicer.mrmlScene.AddNode(self.node)
         self.logic.node = self.node
+        self.controller = QtWidgets.QWidget()
 
     def sliceLogic(self):  # noqa: N802
         return self.logic
+
+    def sliceController(self):  # noqa: N802
+        return self.controller
 
     def sliceView(self):  # noqa: N802
         window = SimpleNamespace(GetRenderers=lambda: self.renderers)
