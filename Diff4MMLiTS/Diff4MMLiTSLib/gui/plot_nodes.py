@@ -42,6 +42,7 @@ class PlotFrame:
             self._frame.layout().addWidget(self._widget)
             self._widget.plotController().setVisible(False)
         self._widget.setMRMLPlotViewNode(view)
+        self._widget.plotView().chart().GetLegend().SetInline(False)  # beside the curves, not over them
         self.nodes = tuple(nodes)
         self._frame.visible = True
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import interpreter
 import module_factory
 import pytest
 import slicer
+from qt_stand_in import QtGui, QtWidgets
 
 from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.gui import train_panel
@@ -89,6 +92,36 @@ def test_the_dry_run_says_what_it_takes(slicer_opens, engine):
     assert not (engine / "run").exists()
 
 
+def test_a_training_that_failed_before_it_wrote_anything_is_started_again(slicer_opens, engine):
+    (engine / "run").mkdir()
+    failed = {"event": "error", "code": "bad_input", "message": "0 to validate on. Expected: one.", "hint": "one"}
+    (engine / "run.log").write_text('{"event": "started"}\n' + json.dumps(failed) + "\n")
+    driver = slicer_opens()
+    choose(driver, engine)
+    assert driver.ui.trainingMessage.text == "0 to validate on. Expected: one."
+    assert driver.ui.startTrainingButton.enabled
+    assert not driver.ui.resumeTrainingButton.enabled
+    (engine / "run" / "recipe.json").write_text("{}")
+    driver.gui.refresh()
+    assert not driver.ui.startTrainingButton.enabled
+    assert driver.ui.resumeTrainingButton.enabled
+
+
+def test_the_tab_says_what_to_choose(slicer_opens, engine):
+    driver = slicer_opens()
+    assert "Choose a recipe" in driver.ui.trainingMessage.text
+    driver.ui.runFolderEdit.currentPath = str(engine / "run")
+    assert "Choose a recipe" in driver.ui.trainingMessage.text
+    choose(driver, engine)
+    assert driver.ui.trainingMessage.text == ""
+
+
+def test_the_table_of_a_dry_run_keeps_its_columns(slicer_opens):
+    text = slicer_opens().ui.trainingText
+    assert QtGui.QFontInfo(text.font).fixedPitch()
+    assert text.lineWrapMode == QtWidgets.QPlainTextEdit.NoWrap
+
+
 def test_every_button_says_why_it_cannot_be_pressed(slicer_opens):
     driver = slicer_opens()
     for name in ("rehearseButton", "startTrainingButton", "stopTrainingButton", "resumeTrainingButton"):
@@ -132,11 +165,13 @@ def test_the_plot_keeps_its_nodes_while_the_same_curves_grow(slicer_opens):
     plot = TrainingPlot(frame)
     names = [f"validation/{number}" for number in range(len(COLORS) + 2)]
     plot.show([Curve(name, (1,), (0.5,)) for name in names])
+    (widget,) = frame.findChildren(slicer.qMRMLPlotWidget)
+    assert not widget.view.chart().GetLegend().GetInline()
     before = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")}
     assert len(before) == len(names)
-    fitted = [widget.view.fitted for widget in frame.findChildren(slicer.qMRMLPlotWidget)]
+    fitted = widget.view.fitted
     plot.show([Curve(name, (1, 2, 3), (0.5, 0.4, 0.3)) for name in names])
-    assert [widget.view.fitted for widget in frame.findChildren(slicer.qMRMLPlotWidget)] == [fitted[0] + 1]
+    assert widget.view.fitted == fitted + 1
     series = slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")
     assert {node.GetID() for node in series} == before
     assert [node.GetTableNode().GetTable().GetNumberOfRows() for node in series] == [3] * len(names)
