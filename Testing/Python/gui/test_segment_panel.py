@@ -14,6 +14,7 @@ import qt_stand_in
 import slicer
 from abdomen_scene import add_phases
 
+from Diff4MMLiTSLib.gui.segments import new_segmentation
 from gui.fake_engine import until
 
 
@@ -51,6 +52,27 @@ def test_apply_finds_liver_and_tumors_and_measures_them(segmented):
     assert [float(hu) for hu in large[3:]] == pytest.approx([115, 75, 80], abs=3)
     assert float(small[1]) < float(large[1])
     assert "For trying the software" in segmented.ui.jobMessage.text
+
+
+def test_a_result_hides_the_segmentations_that_it_replaces(segmented):
+    first = segmented.gui.segment.tumors.result.node
+    other = new_segmentation("of another study", slicer.util.getNode("portal venous"))
+    segmented.click("applyButton")
+    segmented.wait_for_job()
+    second = segmented.gui.segment.tumors.result.node
+    segmented.choose("liverSelector", second.GetName())
+    segmented.click("applyButton")
+    segmented.wait_for_job()
+    third = segmented.gui.segment.tumors.result.node
+    visible = [bool(node.GetDisplayNode().GetVisibility()) for node in (first, second, other, third)]
+    assert visible == [False, False, True, True]
+
+
+def test_what_the_card_of_a_model_says_ends_with_a_full_stop(module, tmp_path):
+    card = tmp_path / "models" / "tiny" / "model.json"
+    card.write_text(card.read_text().replace("not for patients.", "not for patients"))
+    module.gui.segment.offer_models()
+    assert "not for patients. License: Apache-2.0." in module.ui.modelNote.text
 
 
 def test_a_study_that_is_not_aligned_waits_for_its_registration(module):
