@@ -41,6 +41,7 @@ def prepare_table(table: Ui, titles: Sequence[str], stretched: int) -> None:
     table.verticalHeader().visible = False
     table.verticalHeader().setDefaultSectionSize(ROW_PIXELS)
     table.setWordWrap(False)
+    table.setTextElideMode(qt.Qt.ElideMiddle)  # names differ at both ends
     header = table.horizontalHeader()
     for column in range(len(titles)):
         wide = qt.QHeaderView.Stretch if column == stretched else qt.QHeaderView.ResizeToContents
