@@ -177,5 +177,6 @@ class SegmentPanel:
 
 
 def _sentence(text: str) -> str:
-    """Return what a card says, with a full stop."""
-    return text if not text or text.endswith((".", "!", "?")) else f"{text}."
+    """Return what a card says, with a capital and a full stop."""
+    begun = text[:1].upper() + text[1:]
+    return begun if not text or text.endswith((".", "!", "?")) else f"{begun}."

@@ -68,11 +68,11 @@ def test_a_result_hides_the_segmentations_that_it_replaces(segmented):
     assert visible == [False, False, True, True]
 
 
-def test_what_the_card_of_a_model_says_ends_with_a_full_stop(module, tmp_path):
+def test_what_the_card_of_a_model_says_is_a_sentence(module, tmp_path):
     card = tmp_path / "models" / "tiny" / "model.json"
-    card.write_text(card.read_text().replace("not for patients.", "not for patients"))
+    card.write_text(card.read_text().replace("For trying the software, not for patients.", "for trying"))
     module.gui.segment.offer_models()
-    assert "not for patients. License: Apache-2.0." in module.ui.modelNote.text
+    assert module.ui.modelNote.text == "For trying. License: Apache-2.0."
 
 
 def test_a_study_that_is_not_aligned_waits_for_its_registration(module):
