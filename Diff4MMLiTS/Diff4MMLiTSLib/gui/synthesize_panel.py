@@ -24,7 +24,7 @@ from .study_panel import StudyPanel
 from .synthesis import PAIRS_FOLDER, SynthesisWish, check_study, made_pairs, synthesis_job, tumor_choices
 from .texts import _
 from .timer import later
-from .widgets import Ui, allow, fill_choice, fill_table, on_click, prepare_table, silent
+from .widgets import Ui, allow, fill_choice, fill_table, on_click, on_path, prepare_table, silent
 
 LOOK_MS = 1000
 """Between two looks for pairs that came meanwhile; a pair takes seconds on a GPU."""
@@ -119,12 +119,12 @@ class SynthesizePanel:
         on_click(ui.synthesizeButton, self.synthesize)
         on_click(ui.paintMaskButton, self._paint)
         on_click(ui.reviewPairsButton, lambda: on_review(self._made_by[1]))
+        on_path(ui.pairsFolderEdit, self._soon.start)
         for signal in (
             ui.tumorStateSelector.currentIndexChanged,
             ui.tumorsSelector.currentNodeChanged,
             ui.maskSelector.currentNodeChanged,
             ui.studyNameEdit.textChanged,
-            ui.pairsFolderEdit.currentPathChanged,
             ui.smallestBox.valueChanged,
             ui.largestBox.valueChanged,
         ):

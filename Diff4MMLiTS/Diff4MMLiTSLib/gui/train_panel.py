@@ -17,7 +17,7 @@ from .settings import read_setting, write_setting
 from .texts import _, duration
 from .training_plot import TrainingPlot
 from .training_run import Curve, RunState, TrainingRun, rehearse, train_arguments
-from .widgets import Ui, allow, on_click, silent
+from .widgets import Ui, allow, on_click, on_path, silent
 
 LOOK_MS = 2000
 """Between two looks at the files of a training; it writes every ten steps."""
@@ -136,8 +136,8 @@ class TrainPanel:
         on_click(ui.startTrainingButton, self.start)
         on_click(ui.stopTrainingButton, self.stop)
         on_click(ui.resumeTrainingButton, lambda: self.start(resume=True))
-        ui.recipeEdit.currentPathChanged.connect(lambda _path: self._recipe_chosen())
-        ui.runFolderEdit.currentPathChanged.connect(lambda _path: self._attach())
+        on_path(ui.recipeEdit, self._recipe_chosen)
+        on_path(ui.runFolderEdit, self._attach)
 
     def _recipe_chosen(self) -> None:
         self.look()

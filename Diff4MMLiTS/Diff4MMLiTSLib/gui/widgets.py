@@ -19,6 +19,12 @@ def on_click(button: Ui, action: Callable[[], object]) -> None:
     button.clicked.connect(lambda *_arguments: action())
 
 
+def on_path(edit: Ui, action: Callable[[], object]) -> None:
+    """Call an action without arguments when a path is chosen or emptied, of which ctk tells by another signal."""
+    edit.currentPathChanged.connect(lambda _path: action())
+    edit.validInputChanged.connect(lambda is_valid: None if is_valid else action())
+
+
 def allow(widget: Ui, reason: str) -> None:
     """Enable a widget, or disable it with a tooltip that says why.
 

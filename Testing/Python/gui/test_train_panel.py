@@ -114,6 +114,9 @@ def test_the_tab_says_what_to_choose(slicer_opens, engine):
     assert "Choose a recipe" in driver.ui.trainingMessage.text
     choose(driver, engine)
     assert driver.ui.trainingMessage.text == ""
+    driver.ui.runFolderEdit.currentPath = ""
+    assert "run folder" in driver.ui.trainingMessage.text
+    assert not driver.ui.startTrainingButton.enabled
 
 
 def test_the_table_of_a_dry_run_keeps_its_columns(slicer_opens):
