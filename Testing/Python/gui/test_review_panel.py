@@ -159,8 +159,8 @@ def test_source_and_synthetic_are_shown_side_by_side_and_every_view_is_marked(re
 def test_the_bars_of_the_views_do_not_widen_the_window(reviewer, cohort):
     user = reviewer().open(cohort)
     bars = {name: widget.controller for name, widget in user.manager.widgets.items()}
-    assert {name for name, bar in bars.items() if bar.isHidden()} == {"Review-synthetic-AP", "Review-synthetic-PVP"}
-    assert {bar.minimumWidth for bar in bars.values() if not bar.isHidden()} == {1}
+    assert {name for name, bar in bars.items() if not bar.visible} == {"Review-synthetic-AP", "Review-synthetic-PVP"}
+    assert {bar.minimum_width for bar in bars.values() if bar.visible} == {1}
 
 
 def test_the_views_move_to_the_tumor(reviewer, cohort):
