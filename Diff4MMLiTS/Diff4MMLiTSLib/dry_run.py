@@ -32,7 +32,7 @@ from .training.denoising import denoiser_task, patches_of
 from .training.generative import autoencoder_task, inpainter_task, seeded
 from .training.pairs import TumorPair
 from .training.rehearsal import Rehearsal, rehearse
-from .training.segmenter_task import segmenter_task
+from .training.segmenter_task import check_enough, segmenter_task
 from .training.task import Task
 
 REHEARSED = 2
@@ -128,7 +128,8 @@ def plan_recipe(trainer: Trainer, run: Path, *, folder: Path, progress: Progress
         progress: Reports per study and network.
 
     Raises:
-        InputError: There is no cohort, no study that could be learned from, or one id twice.
+        InputError: There is no cohort, no study that could be learned from, none to measure a segmenter on, or one id
+            twice.
         MissingError: The autoencoder of a denoiser's recipe, or the synthesizer of a segmenter's, is missing.
         CanceledError: The user asked to stop.
     """
@@ -144,6 +145,8 @@ def plan_recipe(trainer: Trainer, run: Path, *, folder: Path, progress: Progress
     usable = sum(not (study.refused or study.left_out) for study in training)
     if not kept:
         raise InputError(f"None of {len(training)} studies can be learned from. {training[0].refused}")
+    if trainer.config.target in (TrainTarget.SEGMENTER, TrainTarget.ALL):
+        check_enough(usable, sum(not study.left_out for study in validation))
     networks = _rehearse_all(trainer, kept, folder, max(1, len(validation)), progress.part(0.6, 1.0))
     studies = usable + len(validation)
     return Plan(

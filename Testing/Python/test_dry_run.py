@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from Diff4MMLiTSLib.cli import run
+from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.core.progress import silent
 from Diff4MMLiTSLib.core.study import MaskSource
 from Diff4MMLiTSLib.core.study_io import write_study
@@ -36,6 +38,14 @@ def test_a_dry_run_measures_every_network_and_names_what_is_refused(a_plan: Plan
     text = as_text(a_plan)
     assert "2 studies; 1 real; NC 1, AP 1, PVP 1, DELAY 1; 1 tumors in 1 of them; 1 to be registered; 1 refused" in text
     assert "refused: drawn: Study 'drawn' has a mask drawn by a model" in text
+
+
+def test_a_segmenter_that_nothing_would_be_measured_on_is_refused_as_its_training_would_be(tmp_path: Path) -> None:
+    cohort = a_tiny_cohort(tmp_path)
+    trainer = a_trainer(cohort)
+    unmeasured = replace(trainer, config=trainer.config.model_copy(update={"validation": ()}))
+    with pytest.raises(InputError, match="1 studies to train on and 0 to validate on"):
+        plan_recipe(unmeasured, cohort / "run", folder=cohort, progress=silent())
 
 
 RECIPE = """

@@ -1,10 +1,12 @@
 """The panel in a running Slicer, with nothing installed: what a user sees before the first job."""
 
 import json
+import os
 import tempfile
 import time
 import unittest
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import qt
@@ -152,6 +154,10 @@ class Diff4MMLiTSPanelTest(unittest.TestCase):
 
     def test_the_setup_tab_lists_what_is_missing(self):
         """Without anything installed the panel says so and starts nothing."""
+        with patch.dict(os.environ):
+            os.environ.pop("DIFF4MMLITS_PYTHON", None)  # of another interpreter nothing is known
+            slicer.util.selectModule("Data")
+            slicer.util.selectModule("Diff4MMLiTS")
         self.ui.tabs.setCurrentWidget(self.ui.setupTab)
         settle()
         self.assertGreater(self.ui.packageTable.rowCount, 3)

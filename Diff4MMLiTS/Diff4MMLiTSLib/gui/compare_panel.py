@@ -28,6 +28,7 @@ class ComparePanel:
         self._parameters: Parameters | None = None
         self._phases: tuple[Phase, ...] = ()
         self._is_upper_shown = self._is_flickering = False
+        self._outlines = views.Outlines()
         self._flicker = qt.QTimer()
         self._flicker.setInterval(FLICKER_MS)
         self._flicker.timeout.connect(self._flick)
@@ -59,12 +60,14 @@ class ComparePanel:
     def show(self) -> None:
         """Show what is chosen, or the reference phase alone when the section is closed."""
         self._stop_flicker()
+        self._outlines.end()
         views.remove_checkerboard()
         if self._study is None or not self._phases:
             return
         if not self._is_open or self._parameters is None:
             views.show_volume(self._study.reference)
             return
+        self._outlines.begin()
         mode = list(CompareMode)[self.ui.compareModeSelector.currentIndex]
         other = self._study.phases[self._phases[self.ui.comparePhaseSelector.currentIndex]]
         allow(self.ui.compareOpacitySlider, "" if mode is CompareMode.OVERLAY else _("Only for the overlay."))
@@ -81,6 +84,7 @@ class ComparePanel:
     def close(self) -> None:
         """End the comparison."""
         self._stop_flicker()
+        self._outlines.end()
         self._study, self._phases = None, ()
 
     @property

@@ -50,6 +50,8 @@ class EnhancementPlot:
         view.SetPlotChartNodeID(chart.GetID())
         view.Modified()
         self._plot.show(view, nodes)
+        self._plot.name_ticks(list(map(str, phases)))
+        self._plot.fit()
 
     def clear(self) -> None:
         """Hide the plot and remove its nodes."""

@@ -14,7 +14,7 @@ import slicer
 
 from ..core.errors import CanceledError, Diff4MMLiTSError
 from ..core.progress import Progress
-from .task import JobError, JobProgress, JobState, Task
+from .task import JobError, JobProgress, JobState, Task, in_words
 from .texts import _, duration
 from .timer import TaskTimer
 from .widgets import Ui, on_click
@@ -34,7 +34,7 @@ class JobBar:
         self.ui = ui
         self._on_change = on_change
         self._timer: TaskTimer | None = None
-        self._title = ""
+        self._title = self._said = ""
         self._watched: object | None = None
         on_click(ui.cancelButton, self.cancel)
         on_click(ui.dismissButton, self.dismiss)
@@ -129,7 +129,7 @@ class JobBar:
     def fail_with(self, error: Exception) -> None:
         """Show an error of ours in its words, and any other with what a developer needs."""
         if isinstance(error, Diff4MMLiTSError):
-            self.fail(JobError(error.code, error.found.rstrip(".") + ".", error.remedy or error.expected))
+            self.fail(in_words(error))
             return
         logging.getLogger(__name__).exception("A job could not be started or its result not be shown")
         what = _("Something unexpected happened in Slicer ({kind}).").format(kind=type(error).__name__)
@@ -159,7 +159,7 @@ class JobBar:
             self._idle("")
 
     def _begin(self, title: str) -> None:
-        self._title = title
+        self._title, self._said = title, _("starting…")
         self.ui.jobProgressBar.visible = True
         self.ui.cancelButton.visible = True
         self.ui.cancelButton.enabled = True
@@ -175,9 +175,9 @@ class JobBar:
         if not self.ui.cancelButton.enabled:  # it says that it stops
             return
         left = _("{time} left").format(time=duration(progress.seconds_left)) if progress.seconds_left else ""
-        parts = [part for part in (progress.message or _("starting…"), left) if part]
+        self._said = progress.message or self._said  # a part of a step has no words of its own
         self.ui.jobProgressBar.value = round(100 * progress.fraction)
-        self.say(f"{self._title}: {', '.join(parts)}")
+        self.say(f"{self._title}: {', '.join(filter(None, (self._said, left)))}")
 
     def _end(self, task: Task, on_done: Callable[[Any], None]) -> None:
         title = self._title

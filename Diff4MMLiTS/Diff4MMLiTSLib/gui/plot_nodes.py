@@ -12,6 +12,8 @@ from .widgets import Ui
 
 Node = Any
 """A node; Any: MRML is not typed."""
+TITLE_POINTS, TEXT_POINTS = 12, 9
+"""Sizes of the texts of a chart; Slicer's own are for a whole view, and would cover the curves of a small frame."""
 
 
 class PlotFrame:
@@ -40,8 +42,23 @@ class PlotFrame:
             self._frame.layout().addWidget(self._widget)
             self._widget.plotController().setVisible(False)
         self._widget.setMRMLPlotViewNode(view)
+        self._widget.plotView().chart().GetLegend().SetInline(False)  # beside the curves, not over them
         self.nodes = tuple(nodes)
         self._frame.visible = True
+
+    def name_ticks(self, names: Sequence[str]) -> None:
+        """Write names below the horizontal axis at 0, 1, 2, …, where Slicer writes numbers; the plot is shown."""
+        positions, labels = vtk.vtkDoubleArray(), vtk.vtkStringArray()
+        for position, name in enumerate(names):
+            positions.InsertNextValue(position)
+            labels.InsertNextValue(name)
+        if self._widget is not None:
+            self._widget.plotView().chart().GetAxis(vtk.vtkAxis.BOTTOM).SetCustomTickPositions(positions, labels)
+
+    def fit(self) -> None:
+        """Fit the axes to the numbers, which Slicer does for a new chart only."""
+        if self._widget is not None:
+            self._widget.plotView().fitToContent()
 
     def clear(self) -> None:
         """Hide the plot and remove its nodes; the scene may have removed them already."""
@@ -66,6 +83,10 @@ def hidden_node(kind: str, view_name: str = "Diff4MMLiTS") -> Node:
     if kind == "vtkMRMLPlotViewNode":
         node.SetLayoutName(view_name)
         node.SetSingletonTag(view_name)
+    if kind == "vtkMRMLPlotChartNode":
+        node.SetTitleFontSize(TITLE_POINTS)
+        for set_size in (node.SetLegendFontSize, node.SetAxisTitleFontSize, node.SetAxisLabelFontSize):
+            set_size(TEXT_POINTS)
     return slicer.mrmlScene.AddNode(node)
 
 

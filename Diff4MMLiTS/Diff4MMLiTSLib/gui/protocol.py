@@ -7,7 +7,7 @@ import signal
 from dataclasses import dataclass
 from typing import Any
 
-from .task import JobError, JobProgress
+from .task import JobError, JobProgress, hint_of
 from .texts import _
 
 UNEXPECTED, BAD_INPUT, MISSING, OUT_OF_MEMORY, CANCELED = 1, 2, 3, 4, 5
@@ -18,6 +18,8 @@ MEMORY_HINT = _("Close other programs, choose the CPU as device or the quality F
 REPORT_HINT = _("Look at the log; run again, and report it if it comes back.")
 CRASH_HINT = _("Test the device in the Setup tab; install PyTorch again in a version for this system, or use the CPU.")
 LONGEST_QUOTE = 300
+EXPECTED = "Expected: "
+"""How the engine begins what it expected."""
 KILL_SIGNAL, CRASH_SIGNALS = 9, (4, 6, 7, 8, 11)
 """SIGKILL; SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV. Windows lacks most names."""
 
@@ -77,7 +79,9 @@ def error_of(event: Event) -> JobError:
     hint = str(event.fields.get("hint") or "")
     message = str(event.fields.get("message", ""))
     if hint and message.rstrip(".").endswith(hint.rstrip(".")):
-        message = message.rstrip(".").removesuffix(hint.rstrip(".")).removesuffix("Expected: ").strip()
+        message = message.rstrip(".").removesuffix(hint.rstrip("."))
+        hint = hint_of(hint, "") if message.endswith(EXPECTED) else hint_of("", hint)
+        message = message.removesuffix(EXPECTED).strip()
     return JobError(str(event.fields.get("code", "unexpected")), message, hint)
 
 

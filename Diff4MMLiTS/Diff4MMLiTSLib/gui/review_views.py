@@ -69,6 +69,9 @@ class ReviewViews:
         if not node.IsLayoutDescription(number):
             node.AddLayoutDescription(number, layout_of(phases))
         manager.setLayout(number)
+        for phase in phases:  # bars as wide as Slicer's own would widen the window
+            manager.sliceWidget(view_name(SOURCE, phase)).sliceController().setMinimumWidth(1)
+            manager.sliceWidget(view_name(SYNTHETIC, phase)).sliceController().setVisible(False)
         slicer.app.processEvents()  # the views get their size, to which the images are fitted
         self._phases = phases
         for renderer, actor in self._marks:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import slicer
+
 from ..core.errors import InputError
-from . import logic
+from . import logic, views
 from .dependencies import Gpu
 from .job import Job
 from .job_bar import JobBar
@@ -109,9 +111,18 @@ class SegmentPanel:
         return self._parameters.device if self._parameters else "auto"
 
     def _show(self, result: SegmentationResult, model: Path) -> None:
+        self._hide_former(result)
         self.tumors.show(result, model, self._device)
         if result.intended_use:
-            self.bar.say(_("Segment: done. {use}").format(use=result.intended_use))
+            self.bar.say(_("Segment: done. {use}").format(use=_sentence(result.intended_use)))
+
+    def _hide_former(self, result: SegmentationResult) -> None:
+        """Hide what the user chose as liver or tumors and the result of before: two livers would cover each other."""
+        chosen = [self._parameters.liver, self._parameters.tumors] if self._parameters else []
+        before = [self.tumors.result.node] if self.tumors.result is not None else []
+        for node in filter(slicer.mrmlScene.IsNodePresent, filter(None, [*chosen, *before])):
+            if node is not result.node:
+                views.hide(node)
 
     def _obstacle(self) -> str:
         """Return why the study cannot be segmented now; empty when it can."""
@@ -145,7 +156,9 @@ class SegmentPanel:
             self.ui.modelNote.text = _("No model yet: import one in the Setup tab.")
             self.ui.modelNote.toolTip = ""
             return
-        self.ui.modelNote.text = f"{model.intended_use} {_('License: {name}.').format(name=model.license)}"
+        self.ui.modelNote.text = " ".join(
+            filter(None, [_sentence(model.intended_use), _("License: {name}.").format(name=model.license)])
+        )
         self.ui.modelNote.toolTip = model.training_data
 
     def _device_chosen(self) -> None:
@@ -161,3 +174,9 @@ class SegmentPanel:
                 self._devices.append(self._device)
                 self.ui.deviceSelector.addItem(_("{device} (not found here)").format(device=self._device))
             self.ui.deviceSelector.currentIndex = self._devices.index(self._device)
+
+
+def _sentence(text: str) -> str:
+    """Return what a card says, with a capital and a full stop."""
+    begun = text[:1].upper() + text[1:]
+    return begun if not text or text.endswith((".", "!", "?")) else f"{begun}."

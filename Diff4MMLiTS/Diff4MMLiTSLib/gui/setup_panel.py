@@ -12,7 +12,7 @@ from .model_panel import ModelPanel
 from .parameters import Parameters
 from .task import JobError
 from .texts import _
-from .widgets import Ui, allow, fill_table, on_click, prepare_table, silent
+from .widgets import Ui, allow, fill_table, on_click, on_path, prepare_table, silent
 
 
 class SetupPanel:
@@ -44,7 +44,7 @@ class SetupPanel:
         on_click(ui.checkButton, self.check)
         with silent(ui.pythonEdit):
             ui.pythonEdit.currentPath = chosen_python()
-        ui.pythonEdit.currentPathChanged.connect(self._python_chosen)
+        on_path(ui.pythonEdit, self._python_chosen)
         self.look()
 
     def set_parameters(self, _parameters: Parameters | None) -> None:
@@ -133,8 +133,8 @@ class SetupPanel:
         self._known = ""
         self.look()
 
-    def _python_chosen(self, path: str) -> None:
-        choose_python(path.strip())
+    def _python_chosen(self) -> None:
+        choose_python(self.ui.pythonEdit.currentPath.strip())
         self.ui.deviceNote.text = _("Not tested yet with this interpreter.")
         self._on_devices(())
         self.look()

@@ -9,6 +9,7 @@ import slicer
 
 from ..core.errors import InputError
 from ..core.study_io import STUDY_FILE
+from . import views
 from .crossing import load_volume
 from .job import Job, engine_python
 from .scene import SceneStudy, load_study
@@ -78,11 +79,12 @@ def sample_job(folder: Path) -> Job:
 
 
 def load_sample() -> SceneStudy:
-    """Make the phantom study, load it, and wait for it with the application alive (for the Sample Data module)."""
+    """Make the phantom study, load and show it, with the application alive meanwhile (for the Sample Data module)."""
     with work_folder() as folder:
         job = sample_job(Path(folder) / "phantom")
         job.while_waiting = slicer.app.processEvents
         study: SceneStudy = job.wait()
+    views.show_volume(study.reference, fit=True)
     return study
 
 

@@ -13,7 +13,7 @@ import slicer
 
 from ..core.enhancement import TumorFamily
 from ..core.errors import InputError
-from ..core.study import check_study_id
+from ..core.study import Verdict, check_study_id
 from .job_bar import JobBar
 from .models import InstalledModel, list_models
 from .parameters import Parameters, TumorState
@@ -24,7 +24,7 @@ from .study_panel import StudyPanel
 from .synthesis import PAIRS_FOLDER, SynthesisWish, check_study, made_pairs, synthesis_job, tumor_choices
 from .texts import _
 from .timer import later
-from .widgets import Ui, allow, fill_choice, fill_table, on_click, prepare_table, silent
+from .widgets import Ui, allow, fill_choice, fill_table, on_click, on_path, prepare_table, silent
 
 LOOK_MS = 1000
 """Between two looks for pairs that came meanwhile; a pair takes seconds on a GPU."""
@@ -103,7 +103,7 @@ class SynthesizePanel:
         """List the pairs that are there."""
         name, folder = self._made_by
         made = made_pairs(folder, name) if name else ()
-        rows = [[pair.name, pair.verdict] for pair in made]
+        rows = [[pair.name, _verdict_name(pair.verdict)] for pair in made]
         fill_table(self.ui.madePairTable, rows, ["\n".join(pair.reasons) or pair.name for pair in made])
         allow(self.ui.reviewPairsButton, "" if made else _("There is no pair yet."))
         if not self.bar.busy:
@@ -119,12 +119,12 @@ class SynthesizePanel:
         on_click(ui.synthesizeButton, self.synthesize)
         on_click(ui.paintMaskButton, self._paint)
         on_click(ui.reviewPairsButton, lambda: on_review(self._made_by[1]))
+        on_path(ui.pairsFolderEdit, self._soon.start)
         for signal in (
             ui.tumorStateSelector.currentIndexChanged,
             ui.tumorsSelector.currentNodeChanged,
             ui.maskSelector.currentNodeChanged,
             ui.studyNameEdit.textChanged,
-            ui.pairsFolderEdit.currentPathChanged,
             ui.smallestBox.valueChanged,
             ui.largestBox.valueChanged,
         ):
@@ -203,6 +203,11 @@ def _new_mask(reference: Any) -> Any:  # noqa: ANN401 (MRML is not typed)
     node = new_segmentation(_("Tumor to synthesize"), reference)
     node.GetSegmentation().AddEmptySegment("Tumor", _("Tumor to synthesize"))
     return node
+
+
+def _verdict_name(verdict: str) -> str:
+    names = {Verdict.PASS: _("Passed"), Verdict.REVIEW: _("Look closely"), Verdict.REJECT: _("Rejected")}
+    return names[Verdict(verdict)] if verdict else ""
 
 
 def _family_name(family: TumorFamily) -> str:

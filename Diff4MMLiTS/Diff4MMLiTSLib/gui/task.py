@@ -208,11 +208,20 @@ class Task(ABC):
             end()
 
 
+def in_words(error: Diff4MMLiTSError) -> JobError:
+    """Return an error of ours with what was expected and what to do about it as sentences."""
+    return JobError(error.code, error.found.rstrip(".") + ".", hint_of(error.expected, error.remedy))
+
+
+def hint_of(expected: str, remedy: str) -> str:
+    """Return what was expected and what to do, in sentences; either may be empty."""
+    wish = _("Expected: {what}.").format(what=expected.rstrip(".")) if expected else ""
+    return " ".join(filter(None, [wish, remedy.rstrip(".") + "." if remedy else ""]))
+
+
 def _loading_error(error: Exception) -> JobError:
     if isinstance(error, Diff4MMLiTSError):
-        return JobError(
-            error.code, error.found.rstrip(".") + ".", " ".join(filter(None, (error.expected, error.remedy)))
-        )
+        return in_words(error)
     return JobError(
         "loading_failed",
         _("The result was made, but could not be loaded ({kind}: {error}).").format(

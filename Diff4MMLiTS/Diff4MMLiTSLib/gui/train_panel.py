@@ -17,7 +17,7 @@ from .settings import read_setting, write_setting
 from .texts import _, duration
 from .training_plot import TrainingPlot
 from .training_run import Curve, RunState, TrainingRun, rehearse, train_arguments
-from .widgets import Ui, allow, on_click, silent
+from .widgets import Ui, allow, on_click, on_path, silent
 
 LOOK_MS = 2000
 """Between two looks at the files of a training; it writes every ten steps."""
@@ -48,6 +48,7 @@ class TrainPanel:
         self._look = qt.QTimer()
         self._look.setInterval(LOOK_MS)
         self._look.timeout.connect(self.look)
+        ui.trainingText.font = qt.QFontDatabase.systemFont(qt.QFontDatabase.FixedFont)  # the dry run makes a table
         ui.trainCohortEdit.filters = ui.runFolderEdit.filters = ctk.ctkPathLineEdit.Dirs
         for edit, name in ((ui.recipeEdit, RECIPE), (ui.trainCohortEdit, COHORT), (ui.runFolderEdit, RUN)):
             with silent(edit):
@@ -68,10 +69,11 @@ class TrainPanel:
         """Enable what can be done now, and say why the rest cannot."""
         ui, running = self.ui, _("The training is running.")
         place = "" if self._run else self._fault or _("Choose a run folder first.")
-        recipe = "" if Path(ui.recipeEdit.currentPath).is_file() else _("Choose a recipe (.toml) first.")
+        recipe = "" if self._recipe().is_file() else _("Choose a recipe (.toml) first.")
         busy = running if self._state is RunState.RUNNING else ""
-        begun = "" if self._state is RunState.EMPTY else _("This run has begun: go on, or choose another run folder.")
-        resumable = self._state in (RunState.STOPPED, RunState.FAILED)
+        has_begun = self._run is not None and self._run.has_begun
+        begun = _("This run has begun: go on, or choose another run folder.") if has_begun else ""
+        resumable = has_begun and self._state in (RunState.STOPPED, RunState.FAILED)
         allow(ui.rehearseButton, self.bar.busy or recipe or place or busy)
         allow(ui.startTrainingButton, recipe or place or busy or begun)
         allow(ui.stopTrainingButton, "" if busy else _("No training is running."))
@@ -108,7 +110,7 @@ class TrainPanel:
     def look(self) -> None:
         """Read how the training is doing."""
         if self._run is None:
-            self._say(self._fault)
+            self._say(self._fault or _("Choose a recipe (.toml) and a run folder; “Dry run” then says what it takes."))
             return
         before, self._state = self._state, self._run.state
         if self._state is not RunState.RUNNING:
@@ -134,8 +136,12 @@ class TrainPanel:
         on_click(ui.startTrainingButton, self.start)
         on_click(ui.stopTrainingButton, self.stop)
         on_click(ui.resumeTrainingButton, lambda: self.start(resume=True))
-        ui.recipeEdit.currentPathChanged.connect(lambda _path: self.refresh())
-        ui.runFolderEdit.currentPathChanged.connect(lambda _path: self._attach())
+        on_path(ui.recipeEdit, self._recipe_chosen)
+        on_path(ui.runFolderEdit, self._attach)
+
+    def _recipe_chosen(self) -> None:
+        self.look()
+        self.refresh()
 
     def _attach(self) -> None:
         """Look at the run folder that is chosen, from now on."""
@@ -178,7 +184,7 @@ class TrainPanel:
     def _in_words(self) -> str:
         run = self._run
         if run is None or self._state is RunState.EMPTY:
-            return ""
+            return "" if self._recipe().is_file() else _("Choose a recipe (.toml) first.")
         progress, percent = run.progress, round(100 * run.progress.fraction)
         if self._state is RunState.RUNNING:
             left = _("{time} left").format(time=duration(progress.seconds_left)) if progress.seconds_left else ""

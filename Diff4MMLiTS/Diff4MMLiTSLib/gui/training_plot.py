@@ -14,6 +14,8 @@ from .widgets import Ui
 
 VIEW, STEP = "Diff4MMLiTSTraining", "step"
 COLORS = ((0.20, 0.55, 0.90), (0.95, 0.60, 0.20), (0.35, 0.70, 0.35), (0.75, 0.40, 0.75), (0.60, 0.60, 0.60))
+WORDS = {"dice": "Dice", "mae": "error", "hu": "in HU"}
+"""Parts of the names of numbers that people write in another way."""
 MOST_POINTS = 500
 """Of a curve; more cannot be told apart in a panel."""
 
@@ -34,6 +36,7 @@ class TrainingPlot:
         if [curve.name for curve in curves] == list(self._lines):
             for curve in curves:
                 _fill(*self._lines[curve.name], curve)
+            self._plot.fit()
             return
         self.clear()
         if curves:
@@ -54,12 +57,20 @@ class TrainingPlot:
         chart.SetYAxisTitleVisibility(False)
         view.SetPlotChartNodeID(chart.GetID())
         self._plot.show(view, [chart, view, *(node for line in self._lines.values() for node in line)])
+        self._plot.fit()
+
+
+def curve_title(name: str) -> str:
+    """Return the name of a curve as people read it: ``tumor Dice (validation)`` for ``validation/tumor_dice``."""
+    part, _slash, number = name.partition("/")
+    words = " ".join(WORDS.get(word, word) for word in number.split("_"))
+    return _("{number} (validation)").format(number=words) if part == "validation" else f"{part} {words}"
 
 
 def _line(name: str, color: tuple[float, float, float]) -> tuple[Node, Node]:
     """Return an empty table and the series that draws it; RGB from 0 to 1."""
     table, series = hidden_node("vtkMRMLTableNode"), hidden_node("vtkMRMLPlotSeriesNode")
-    series.SetName(name.replace("/", " "))
+    series.SetName(curve_title(name))
     series.SetAndObserveTableNodeID(table.GetID())
     series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
     series.SetXColumnName(STEP)

@@ -28,6 +28,7 @@ from .task import JobError, JobProgress
 from .texts import _
 
 METRICS_FILE, STOP_FILE, MODEL_FOLDER, CHECKPOINTS = "metrics.jsonl", "stop", "model", "checkpoints"
+RECIPE_FILE = "recipe.json"
 """What the trainer calls them; a test of the whole way trains a tiny network."""
 STARTED = "started"
 TAIL_BYTES = 1 << 16
@@ -99,6 +100,12 @@ class TrainingRun:
         if self._metrics_files() or self._has_checkpoint():
             return RunState.STOPPED
         return RunState.FAILED if self.log_file.is_file() else RunState.EMPTY
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the trainer wrote into the run folder; it then goes on, and does not start again."""
+        kept = (self.folder / RECIPE_FILE).is_file() or self._has_checkpoint()
+        return kept or bool(self._metrics_files() or self.models())
 
     @property
     def progress(self) -> JobProgress:

@@ -22,6 +22,26 @@ Node = Any
 """A node or a part of the application; Any: MRML and Qt are not typed."""
 
 
+class Outlines:
+    """Shows segmentations without their fill while it would hide what is compared, and gives the fill back."""
+
+    def __init__(self) -> None:
+        self._filled: list[Node] = []
+
+    def begin(self) -> None:
+        """Take the fill of all segmentations away."""
+        for display in slicer.util.getNodesByClass("vtkMRMLSegmentationDisplayNode"):
+            if display.GetVisibility2DFill():
+                display.SetVisibility2DFill(False)
+                self._filled.append(display)
+
+    def end(self) -> None:
+        """Give it back to those that are still there; harmless when nothing was taken."""
+        for display in filter(slicer.mrmlScene.IsNodePresent, self._filled):
+            display.SetVisibility2DFill(True)
+        self._filled = []
+
+
 def layout_manager() -> Node | None:
     """Return what arranges the views; None in Slicer without its window."""
     application = getattr(slicer, "app", None)
@@ -57,6 +77,12 @@ def set_opacity(opacity: float) -> None:
     """Change how strongly the upper volume covers the lower one, 0 to 1."""
     for layers in _own("vtkMRMLSliceCompositeNode"):
         layers.SetForegroundOpacity(opacity)
+
+
+def hide(node: Node) -> None:
+    """Hide a segmentation in all views."""
+    if node.GetDisplayNode() is not None:
+        node.GetDisplayNode().SetVisibility(False)
 
 
 def jump_to(point_ras_mm: tuple[float, float, float]) -> None:

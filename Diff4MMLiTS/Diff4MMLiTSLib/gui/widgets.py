@@ -19,6 +19,12 @@ def on_click(button: Ui, action: Callable[[], object]) -> None:
     button.clicked.connect(lambda *_arguments: action())
 
 
+def on_path(edit: Ui, action: Callable[[], object]) -> None:
+    """Call an action without arguments when a path is chosen or emptied, of which ctk tells by another signal."""
+    edit.currentPathChanged.connect(lambda _path: action())
+    edit.validInputChanged.connect(lambda is_valid: None if is_valid else action())
+
+
 def allow(widget: Ui, reason: str) -> None:
     """Enable a widget, or disable it with a tooltip that says why.
 
@@ -41,6 +47,7 @@ def prepare_table(table: Ui, titles: Sequence[str], stretched: int) -> None:
     table.verticalHeader().visible = False
     table.verticalHeader().setDefaultSectionSize(ROW_PIXELS)
     table.setWordWrap(False)
+    table.setTextElideMode(qt.Qt.ElideMiddle)  # names differ at both ends
     header = table.horizontalHeader()
     for column in range(len(titles)):
         wide = qt.QHeaderView.Stretch if column == stretched else qt.QHeaderView.ResizeToContents

@@ -49,10 +49,7 @@ def segmenter_task(
     Raises:
         InputError: No study to learn from or to score on, or one that is in both.
     """
-    if not studies or not validation:
-        raise InputError(
-            f"{len(studies)} studies to train on and {len(validation)} to validate on", expected="at least one of each"
-        )
+    check_enough(len(studies), len(validation))
     check_no_leak(studies, validation, fresh.origins if fresh else ())
     network = fresh_segmenter(config.network, seed=config.loop.seed)
     return Task(
@@ -63,6 +60,20 @@ def segmenter_task(
         sample=partial(_sample, config, _with_coarse(config, studies), fresh),
         validate=partial(_validate, network, config, tuple(validation)),
     )
+
+
+def check_enough(training: int, validation: int) -> None:
+    """Refuse a training that could not learn, or whose best weights nothing would tell.
+
+    Raises:
+        InputError: One of the numbers of studies is 0.
+    """
+    if not training or not validation:
+        raise InputError(
+            f"{training} studies to train on and {validation} to validate on",
+            expected="at least one of each",
+            remedy='Name them in the recipe ("cohorts", "validation")',
+        )
 
 
 def learned_numbers(config: SegmenterTrainConfig) -> dict[str, float]:

@@ -31,6 +31,19 @@ class SliceLogic:
         self.node.SetFieldOfView(600.0, 500.0, 3.0)
 
 
+class SliceController:
+    """``qMRMLSliceControllerWidget``: the bar above a slice view."""
+
+    def __init__(self):
+        self.visible, self.minimum_width = True, None
+
+    def setVisible(self, is_visible):  # noqa: N802
+        self.visible = is_visible
+
+    def setMinimumWidth(self, pixels):  # noqa: N802
+        self.minimum_width = pixels
+
+
 class SliceWidget:
     """``qMRMLSliceWidget``."""
 
@@ -45,9 +58,13 @@ class SliceWidget:
         self.node.SetViewGroup(group)
         self.node = slicer.mrmlScene.AddNode(self.node)
         self.logic.node = self.node
+        self.controller = SliceController()
 
     def sliceLogic(self):  # noqa: N802
         return self.logic
+
+    def sliceController(self):  # noqa: N802
+        return self.controller
 
     def sliceView(self):  # noqa: N802
         window = SimpleNamespace(GetRenderers=lambda: self.renderers)

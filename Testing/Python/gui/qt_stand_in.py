@@ -124,9 +124,10 @@ for _name in ("value", "minimum", "maximum", "decimals", "singleStep", "suffix")
 
 
 class CtkPathLineEdit(QtWidgets.QWidget):
-    """``ctkPathLineEdit``: a line with a button that browses."""
+    """``ctkPathLineEdit``: a line with a button that browses; an empty path is no valid input, and no changed path."""
 
     currentPathChanged = QtCore.Signal(str)  # noqa: N815
+    validInputChanged = QtCore.Signal(bool)  # noqa: N815
     Dirs = 1
 
     def __init__(self, parent=None):
@@ -138,7 +139,15 @@ class CtkPathLineEdit(QtWidgets.QWidget):
         layout.addWidget(self.line, 1)
         layout.addWidget(self.button)
         self.setFocusProxy(self.line)
-        self.line.textChanged.connect(self.currentPathChanged.emit)
+        self.is_valid = False
+        self.line.textChanged.connect(self._changed)
+
+    def _changed(self, text):
+        before, self.is_valid = self.is_valid, bool(text)
+        if text:
+            self.currentPathChanged.emit(text)
+        if self.is_valid != before:
+            self.validInputChanged.emit(self.is_valid)
 
     @property
     def currentPath(self):  # noqa: N802

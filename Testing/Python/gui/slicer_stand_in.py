@@ -74,12 +74,28 @@ def _nodes(scene, node_class):
     return [found.GetItemAsObject(index) for index in range(found.GetNumberOfItems())]
 
 
+class PlotView:
+    """``qMRMLPlotView``: a real chart of VTK, and how often it was fitted to its numbers."""
+
+    def __init__(self):
+        self.vtk_chart, self.fitted = vtk.vtkChartXY(), 0
+
+    def chart(self):
+        return self.vtk_chart
+
+    def fitToContent(self):  # noqa: N802
+        self.fitted += 1
+
+
 class QMRMLPlotWidget(QtWidgets.QWidget):
     """``qMRMLPlotWidget``: draws the lines of the chart that its view node shows."""
 
     def __init__(self, parent=None):
         super().__init__(parent)
-        self.view_node = None
+        self.view_node, self.view = None, PlotView()
+
+    def plotView(self):  # noqa: N802
+        return self.view
 
     def setMRMLScene(self, _scene):  # noqa: N802
         pass
@@ -129,15 +145,9 @@ class QMRMLPlotWidget(QtWidgets.QWidget):
             painter.drawText(int(box.left() + step * (index + 0.5)) - 12, self.height - 4, label)
 
     def labels(self):
-        """Return the texts below the horizontal axis."""
-        chart = self.view_node.GetPlotChartNode() if self.view_node else None
-        if not chart:
-            return []
-        series = chart.GetNthPlotSeriesNode(0)
-        if series is None or not series.GetLabelColumnName():
-            return []
-        column = series.GetTableNode().GetTable().GetColumnByName(series.GetLabelColumnName())
-        return [column.GetValue(row) for row in range(column.GetNumberOfTuples())]
+        """Return the names below the horizontal axis; Slicer writes none of its own accord."""
+        names = self.view.chart().GetAxis(vtk.vtkAxis.BOTTOM).GetTickLabels()
+        return [names.GetValue(index) for index in range(names.GetNumberOfValues())] if names else []
 
 
 class Wrapper:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.gui import process
 from Diff4MMLiTSLib.gui.job import Job, JobCanceled, JobFailed, JobState
 from gui.fake_engine import PYTHON, install, is_running, pids_in, until
@@ -93,8 +94,22 @@ def test_what_the_engine_says_about_its_error_is_shown_with_its_hint_once(run):
     assert (error.code, error.message, error.hint) == (
         "missing",
         "No model 'x'. Expected: a model folder.",
-        "Import it",
+        "Import it.",
     )
+
+
+def test_what_the_engine_expected_is_a_sentence(run):
+    message = "0 to validate on. Expected: at least one."
+    job = run(f"say(event='error', code='bad_input', message={message!r}, hint='at least one'); sys.exit(2)")
+    assert (failure(job).message, failure(job).hint) == ("0 to validate on.", "Expected: at least one.")
+
+
+def test_what_a_reader_expected_is_a_sentence(run):
+    def refuse(_path):
+        raise InputError("No tumor mask", expected="a pair", remedy="Choose another folder")
+
+    error = failure(run("say(event='result', path='x')", on_result=refuse))
+    assert (error.message, error.hint) == ("No tumor mask.", "Expected: a pair. Choose another folder.")
 
 
 def test_a_failing_exit_is_an_error_even_when_a_result_was_named_and_exists(run, tmp_path):

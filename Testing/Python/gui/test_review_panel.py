@@ -156,6 +156,13 @@ def test_source_and_synthetic_are_shown_side_by_side_and_every_view_is_marked(re
     assert all(len(widget.texts()) == 1 for widget in widgets.values())
 
 
+def test_the_bars_of_the_views_do_not_widen_the_window(reviewer, cohort):
+    user = reviewer().open(cohort)
+    bars = {name: widget.controller for name, widget in user.manager.widgets.items()}
+    assert {name for name, bar in bars.items() if not bar.visible} == {"Review-synthetic-AP", "Review-synthetic-PVP"}
+    assert {bar.minimum_width for bar in bars.values() if bar.visible} == {1}
+
+
 def test_the_views_move_to_the_tumor(reviewer, cohort):
     user = reviewer().open(cohort)
     node = user.manager.widgets["Review-synthetic-PVP"].node

@@ -14,6 +14,7 @@ import qt_stand_in
 import slicer
 from abdomen_scene import add_phases
 
+from Diff4MMLiTSLib.gui.segments import new_segmentation
 from gui.fake_engine import until
 
 
@@ -53,6 +54,27 @@ def test_apply_finds_liver_and_tumors_and_measures_them(segmented):
     assert "For trying the software" in segmented.ui.jobMessage.text
 
 
+def test_a_result_hides_the_segmentations_that_it_replaces(segmented):
+    first = segmented.gui.segment.tumors.result.node
+    other = new_segmentation("of another study", slicer.util.getNode("portal venous"))
+    segmented.click("applyButton")
+    segmented.wait_for_job()
+    second = segmented.gui.segment.tumors.result.node
+    segmented.choose("liverSelector", second.GetName())
+    segmented.click("applyButton")
+    segmented.wait_for_job()
+    third = segmented.gui.segment.tumors.result.node
+    visible = [bool(node.GetDisplayNode().GetVisibility()) for node in (first, second, other, third)]
+    assert visible == [False, False, True, True]
+
+
+def test_what_the_card_of_a_model_says_is_a_sentence(module, tmp_path):
+    card = tmp_path / "models" / "tiny" / "model.json"
+    card.write_text(card.read_text().replace("For trying the software, not for patients.", "for trying"))
+    module.gui.segment.offer_models()
+    assert module.ui.modelNote.text == "For trying. License: Apache-2.0."
+
+
 def test_a_study_that_is_not_aligned_waits_for_its_registration(module):
     reference = add_phases("arterial", "portal venous")
     for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
@@ -77,6 +99,8 @@ def test_a_selected_row_moves_the_views_and_draws_its_curve(segmented):
     (plot,) = segmented.ui.plotFrame.findChildren(slicer.qMRMLPlotWidget)
     assert plot.lines()["Tumor 2"] == pytest.approx([115, 75, 80], abs=3)
     assert plot.lines()["Liver"] == pytest.approx([78, 118, 95], abs=3)
+    assert plot.labels() == ["AP", "PVP", "DELAY"]
+    assert plot.view.fitted >= 2
 
 
 def test_the_threshold_changes_the_tumors_live_and_one_drag_is_one_undo(segmented):

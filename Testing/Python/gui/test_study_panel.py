@@ -95,6 +95,7 @@ def test_the_sample_data_module_gets_the_phantom(module, monkeypatch, tmp_path):
     monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, study=folder)))
     loaded = sources.load_sample()
     module.settle()
+    assert shown()[0] == [loaded.reference.GetName(), None]
     assert list(loaded.phases) == ["PVP"]
     assert list(module.phases().values()) == ["PVP – portal venous"]
 
@@ -178,6 +179,13 @@ def test_a_search_for_the_phases_that_is_canceled_changes_no_phase(module, monke
     assert module.phases() == before
 
 
+def test_a_part_of_a_step_without_words_keeps_those_of_the_step(module):
+    with module.gui.bar.watched("Register") as progress:
+        progress.update(0.0, "AP -> PVP")
+        progress.update(0.1)
+        assert module.ui.jobMessage.text == "Register: AP -> PVP"
+
+
 def test_a_search_for_the_phases_ends_when_the_scene_is_closed(module, monkeypatch):
     add_phases("portal venous", "arterial")
     module.settle()
@@ -215,6 +223,7 @@ def test_a_study_that_cannot_be_read_is_an_error_in_the_panel(module, tmp_path):
     assert module.ui.errorFrame.visible
     module.gui.study.folders.open_folder(tmp_path / "cohort that is gone")
     assert "'cohort that is gone' cannot be read" in module.ui.errorLabel.text
+    assert module.ui.errorLabel.text.endswith("Expected: a folder.")
 
 
 def written_study(folder, name="someone", **known):
@@ -310,6 +319,19 @@ def test_overlay_checkerboard_and_flicker_show_two_phases(module):
         "portal venous",
         "arterial",
     ]
+
+
+def test_segmentations_are_outlines_while_phases_are_compared(module):
+    reference = add_phases("portal venous", "arterial")
+    filled, outlined = (new_segmentation(name, reference).GetDisplayNode() for name in ("filled", "outlined"))
+    outlined.SetVisibility2DFill(False)
+    module.settle()
+    module.ui.compareButton.collapsed = False
+    module.choose("compareModeSelector", "Checkerboard")
+    assert not filled.GetVisibility2DFill()
+    module.ui.compareButton.collapsed = True
+    assert filled.GetVisibility2DFill()
+    assert not outlined.GetVisibility2DFill()
 
 
 def test_a_checkerboard_of_unaligned_phases_is_refused_in_words(module):

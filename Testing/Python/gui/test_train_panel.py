@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+
 import interpreter
 import module_factory
 import pytest
 import slicer
+from qt_stand_in import QtGui, QtWidgets
 
 from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.gui import train_panel
-from Diff4MMLiTSLib.gui.training_plot import COLORS, TrainingPlot
+from Diff4MMLiTSLib.gui.training_plot import COLORS, TrainingPlot, curve_title
 from Diff4MMLiTSLib.gui.training_run import Curve
 from gui.fake_engine import until
 
@@ -89,6 +92,39 @@ def test_the_dry_run_says_what_it_takes(slicer_opens, engine):
     assert not (engine / "run").exists()
 
 
+def test_a_training_that_failed_before_it_wrote_anything_is_started_again(slicer_opens, engine):
+    (engine / "run").mkdir()
+    failed = {"event": "error", "code": "bad_input", "message": "0 to validate on. Expected: one.", "hint": "one"}
+    (engine / "run.log").write_text('{"event": "started"}\n' + json.dumps(failed) + "\n")
+    driver = slicer_opens()
+    choose(driver, engine)
+    assert driver.ui.trainingMessage.text == "0 to validate on. Expected: one."
+    assert driver.ui.startTrainingButton.enabled
+    assert not driver.ui.resumeTrainingButton.enabled
+    (engine / "run" / "recipe.json").write_text("{}")
+    driver.gui.refresh()
+    assert not driver.ui.startTrainingButton.enabled
+    assert driver.ui.resumeTrainingButton.enabled
+
+
+def test_the_tab_says_what_to_choose(slicer_opens, engine):
+    driver = slicer_opens()
+    assert "Choose a recipe" in driver.ui.trainingMessage.text
+    driver.ui.runFolderEdit.currentPath = str(engine / "run")
+    assert "Choose a recipe" in driver.ui.trainingMessage.text
+    choose(driver, engine)
+    assert driver.ui.trainingMessage.text == ""
+    driver.ui.runFolderEdit.currentPath = ""
+    assert "run folder" in driver.ui.trainingMessage.text
+    assert not driver.ui.startTrainingButton.enabled
+
+
+def test_the_table_of_a_dry_run_keeps_its_columns(slicer_opens):
+    text = slicer_opens().ui.trainingText
+    assert QtGui.QFontInfo(text.font).fixedPitch()
+    assert text.lineWrapMode == QtWidgets.QPlainTextEdit.NoWrap
+
+
 def test_every_button_says_why_it_cannot_be_pressed(slicer_opens):
     driver = slicer_opens()
     for name in ("rehearseButton", "startTrainingButton", "stopTrainingButton", "resumeTrainingButton"):
@@ -128,15 +164,30 @@ def test_a_model_that_could_not_be_added_is_added_the_next_time(slicer_opens, en
 
 
 def test_the_plot_keeps_its_nodes_while_the_same_curves_grow(slicer_opens):
-    plot = TrainingPlot(slicer_opens().ui.trainingPlotFrame)
+    frame = slicer_opens().ui.trainingPlotFrame
+    plot = TrainingPlot(frame)
     names = [f"validation/{number}" for number in range(len(COLORS) + 2)]
     plot.show([Curve(name, (1,), (0.5,)) for name in names])
+    (widget,) = frame.findChildren(slicer.qMRMLPlotWidget)
+    assert not widget.view.chart().GetLegend().GetInline()
     before = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")}
     assert len(before) == len(names)
+    fitted = widget.view.fitted
     plot.show([Curve(name, (1, 2, 3), (0.5, 0.4, 0.3)) for name in names])
+    assert widget.view.fitted == fitted + 1
     series = slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode")
     assert {node.GetID() for node in series} == before
     assert [node.GetTableNode().GetTable().GetNumberOfRows() for node in series] == [3] * len(names)
     assert series[0].GetColor() == series[len(COLORS)].GetColor()
     plot.clear()
     assert slicer.util.getNodesByClass("vtkMRMLPlotSeriesNode") == []
+
+
+def test_curves_have_names_that_people_read():
+    names = ["segmenter/loss", "validation/tumor_dice", "validation/score", "validation/mae_hu"]
+    assert list(map(curve_title, names)) == [
+        "segmenter loss",
+        "tumor Dice (validation)",
+        "score (validation)",
+        "error in HU (validation)",
+    ]

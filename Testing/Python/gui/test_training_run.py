@@ -64,6 +64,7 @@ def test_a_killed_training_can_go_on(recipe, run):
     run.log_file.write_text('{"event": "started"}\n{"event": "progress", "fraction": 0.4, "message": "step 16"}\n')
     (run.folder / "metrics.jsonl").write_text('{"step": 10, "segmenter/loss": 0.5}\n{"step": 20, "segm')
     assert run.state is RunState.STOPPED
+    assert run.has_begun
     assert run.progress.fraction == pytest.approx(0.4)
     assert [curve.steps for curve in run.curves()] == [(10,)]
 
@@ -73,6 +74,7 @@ def test_a_failure_is_told_until_the_next_start(run):
     lines = [{"event": "started"}, {"event": "error", "code": "bad_input", "message": "No cohort", "hint": "Name one"}]
     run.log_file.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert run.state is RunState.FAILED
+    assert not run.has_begun
     assert (run.error.message, run.error.hint) == ("No cohort", "Name one")
     with run.log_file.open("a") as stream:
         stream.write('{"event": "started"}\nSegmentation fault\n')
