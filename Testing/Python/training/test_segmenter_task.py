@@ -22,6 +22,7 @@ from Diff4MMLiTSLib.training.segmenter_task import (
     learned_numbers,
     segmenter_task,
 )
+from Diff4MMLiTSLib.training.task import Item
 from Diff4MMLiTSLib.training.trainer import TrainResult, train
 from tiny_models import segmenter_card, segmenter_config, working_study
 
@@ -92,13 +93,22 @@ def test_some_patches_have_clicks_and_the_others_none() -> None:
 
 
 def test_some_patches_show_the_liver_in_coarse_voxels_without_clicks() -> None:
-    update = {"click_fraction": 0.9, "coarse_fraction": 0.5, "liver_fraction": 1.0, "tumor_fraction": 0.0}
-    config = segmenter_config().model_copy(update=update)
-    task = segmenter_task(config, [working_study("a")], [working_study("b")])
-    items = [task.sample(index) for index in range(40)]
-    small = [item for item in items if 150 < (item["labels"] > 0).sum() < 700]  # 3700 voxels of 3 mm, 460 of 6 mm
-    assert len(small) > 8
-    assert not any(item["guidance"].any() for item in small if (item["labels"] > 0).sum() > 400)
+    def items(coarse_fraction: float) -> list[Item]:
+        update = {
+            "click_fraction": 0.9,
+            "coarse_fraction": coarse_fraction,
+            "liver_fraction": 1.0,
+            "tumor_fraction": 0.0,
+        }
+        config = segmenter_config().model_copy(update=update)
+        task = segmenter_task(config, [working_study("a")], [working_study("b")])
+        return [task.sample(index) for index in range(20)]
+
+    fine, coarse = items(0.0), items(0.999)
+    liver = [max((item["labels"] > 0).sum() for item in each) for each in (fine, coarse)]
+    assert liver[0] > 2 * liver[1] > 0  # of 3700 voxels of 3 mm, and 460 of 6 mm
+    assert sum(item["guidance"].any() for item in fine) > 10
+    assert not any(item["guidance"].any() for item in coarse)
 
 
 def test_the_card_says_what_was_learned_besides() -> None:
