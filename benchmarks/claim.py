@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,6 +26,7 @@ import numpy as np
 import SimpleITK as sitk
 import synthesis_peers as peers
 import torch
+from claim_report import record_of, rows_of, table
 from pydantic import Field
 from scipy import ndimage
 from synthesis_cases import Case, cases_of
@@ -36,7 +37,6 @@ from Diff4MMLiTSLib.core.grid import Volume, resample
 from Diff4MMLiTSLib.core.lesions import TOUCHING
 from Diff4MMLiTSLib.core.phases import Phase
 from Diff4MMLiTSLib.core.progress import silent
-from Diff4MMLiTSLib.core.statistics import Interval, PairedComparison, compare_paired, mean_interval
 from Diff4MMLiTSLib.core.study import HistoryEntry, RegisteredStudy, SyntheticPair, is_rejected
 from Diff4MMLiTSLib.core.study_io import find_studies, read_normal, read_registered, read_study, write_pair, write_study
 from Diff4MMLiTSLib.phantom.generator import Variant
@@ -160,6 +160,12 @@ class Experiment:
             if replace(arm, words="", withheld=None) == replace(other, words="", withheld=None)
         )
         return self.root / "runs" / f"{first}-{seed}"
+
+    def tested_on(self, name: str, split: str) -> Path:
+        """Return the folder of the studies that an arm segments."""
+        arm = ARMS[name]
+        studies = self.cohort(arm.real, split)
+        return studies if arm.withheld is None else studies.with_name(f"{studies.name}-no-{arm.withheld}")
 
     def segmented(self, name: str, seed: int, split: str) -> Path:
         """Return the folder of an arm's segmentations."""
@@ -290,13 +296,8 @@ def train_arm(experiment: Experiment, name: str, seed: int) -> None:
 def segment_arm(experiment: Experiment, name: str, seed: int, split: str) -> None:
     """Let one segmenter segment a split."""
     torch.set_num_threads(1)
-    arm, source = ARMS[name], experiment.cohort(ARMS[name].real, split)
-    if arm.withheld is not None:
-        withheld = experiment.out / f"{arm.real}-{split}-no-{arm.withheld}"
-        _changed(source, withheld, partial(_without, arm.withheld))
-        source = withheld
     segment_cohort(
-        source,
+        experiment.tested_on(name, split),
         experiment.segmented(name, seed, split),
         model=experiment.run(name, seed) / "model",
         config=SegmentConfig(overlap=0.25),
@@ -312,110 +313,9 @@ def _without(phase: Phase, study: RegisteredStudy) -> RegisteredStudy:
     return replace(study, phases=kept, transforms=transforms, qa={})
 
 
-@dataclass(frozen=True)
-class Row:
-    """An arm's scores on one split, means over its seeds; intervals are over studies."""
-
-    name: str
-    words: str
-    seeds: tuple[int, ...]
-    dsc: Interval
-    dsc_of_seeds: tuple[float, ...]
-    jaccard: Interval
-    recall: float
-    precision: float
-    false_ml: float
-    """In studies without tumors."""
-    liver: float
-    against_c: PairedComparison | None
-
-
-def score(experiment: Experiment, names: Sequence[str], seeds: Sequence[int], split: str) -> list[Row]:
-    """Compare the segmentations of all arms with the masks, and every arm with c, study by study."""
-    found = {name: [_evaluate(experiment, name, seed, split) for seed in seeds] for name in names}
-    base = _per_study(found["c"], "dsc") if "c" in found else None
-    rows = []
-    for name, evaluations in found.items():
-        dsc, jaccard = _per_study(evaluations, "dsc"), _per_study(evaluations, "jaccard")
-        detections = [evaluation.detection() for evaluation in evaluations]
-        paired = compare_paired(dsc, base, np.random.default_rng(0)) if base is not None and name != "c" else None
-        rows.append(
-            Row(
-                name=name,
-                words=ARMS[name].words,
-                seeds=tuple(seeds),
-                dsc=mean_interval(dsc, np.random.default_rng(0)),
-                dsc_of_seeds=tuple(evaluation.interval("tumor", "dsc").mean for evaluation in evaluations),
-                jaccard=mean_interval(jaccard, np.random.default_rng(0)),
-                recall=sum(d.found for d in detections) / max(1, sum(d.truth for d in detections)),
-                precision=sum(d.right for d in detections) / max(1, sum(d.predicted for d in detections)),
-                false_ml=float(np.mean([_false_ml(evaluation) for evaluation in evaluations])),
-                liver=float(np.mean([evaluation.interval("liver", "dsc").mean for evaluation in evaluations])),
-                against_c=paired,
-            )
-        )
-    return rows
-
-
 def _evaluate(experiment: Experiment, name: str, seed: int, split: str) -> Evaluation:
     truth = experiment.cohort(ARMS[name].real, split)
     return evaluate_cohort(experiment.segmented(name, seed, split), truth, progress=silent())
-
-
-def _per_study(evaluations: Sequence[Evaluation], metric: str) -> np.ndarray:
-    """Return the mean over seeds of every study with tumors, in the order of their ids."""
-    scores = [evaluation.metric("tumor", metric) for evaluation in evaluations]
-    return np.array([np.mean([score[study] for score in scores]) for study in sorted(scores[0])])
-
-
-def _false_ml(evaluation: Evaluation) -> float:
-    """Return the mean volume that is called tumor in studies without tumors."""
-    volumes = [sum(lesion.volume_ml for lesion in study.false_positives) for study in evaluation.tumor_free]
-    return float(np.mean(volumes)) if volumes else float("nan")
-
-
-def table(rows: Sequence[Row]) -> str:
-    """Return the rows as Markdown."""
-    columns = (
-        "tumor DSC",
-        "of each seed",
-        "Jaccard",
-        "recall",
-        "precision",
-        "false, ml",
-        "liver DSC",
-        "DSC minus c",
-        "p",
-    )
-    lines = ["| arm | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for row in rows:
-        paired = row.against_c
-        cells = (
-            f"{row.name}: {row.words}",
-            _interval_text(row.dsc),
-            ", ".join(f"{value:.3f}" for value in row.dsc_of_seeds),
-            _interval_text(row.jaccard),
-            f"{row.recall:.2f}",
-            f"{row.precision:.2f}",
-            f"{row.false_ml:.1f}",
-            f"{row.liver:.3f}",
-            _interval_text(paired.difference) if paired else "–",
-            f"{paired.wilcoxon_p:.3g}" if paired else "–",
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _interval_text(interval: Interval) -> str:
-    return f"{interval.mean:.3f} ({interval.low:.3f} to {interval.high:.3f})"
-
-
-def _record(row: Row) -> Mapping[str, object]:
-    paired = row.against_c
-    values = {name: value for name, value in vars(row).items() if name != "against_c"}
-    values |= {name: vars(values[name]) for name in ("dsc", "jaccard")}
-    against = {"difference": vars(paired.difference), "wilcoxon_p": paired.wilcoxon_p} if paired else None
-    return {**values, "against_c": against}
 
 
 def main() -> None:
@@ -434,6 +334,10 @@ def main() -> None:
     kinds = {arm.real for arm in arms.values()} | {REGISTERED}
     for split in dict.fromkeys((TRAIN, VALIDATION, *splits)):
         prepare(experiment, kinds, split)
+    for (name, arm), split in product(arms.items(), splits):
+        if arm.withheld is not None:
+            change = partial(_without, arm.withheld)
+            _changed(experiment.cohort(arm.real, split), experiment.tested_on(name, split), change)
     runs = {experiment.run(name, seed): (name, seed) for seed in options.seeds for name in arms}
     with ProcessPoolExecutor(options.processes, mp_context=get_context("spawn")) as pool:
         for arm in {(arm.chain, arm.pairs): arm for arm in arms.values() if arm.pairs}.values():
@@ -444,8 +348,9 @@ def main() -> None:
             for name, seed, split in product(arms, options.seeds, splits)
         )
     for split in splits:
-        rows = score(experiment, options.arms, options.seeds, split)
-        (experiment.root / f"claim-{split}.json").write_text(json.dumps([_record(row) for row in rows], indent=1))
+        found = {name: [_evaluate(experiment, name, seed, split) for seed in options.seeds] for name in arms}
+        rows = rows_of(found, {name: arm.words for name, arm in arms.items()}, options.seeds)
+        (experiment.root / f"claim-{split}.json").write_text(json.dumps([record_of(row) for row in rows], indent=1))
         (experiment.root / f"claim-{split}.md").write_text(table(rows))
         print(f"\n{split}, {experiment.studies} real studies\n{table(rows)}")
 
