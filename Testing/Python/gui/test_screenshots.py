@@ -101,7 +101,10 @@ def test_the_train_tab_shows_the_curve_of_a_run(module, folder, tmp_path, monkey
     assert module.ui.trainingPlotFrame.visible
 
 
-def test_the_setup_tab_shows_packages_and_models(module, folder):
+def test_the_setup_tab_shows_packages_and_models(module, folder, monkeypatch):
+    monkeypatch.delenv("DIFF4MMLITS_PYTHON")  # the packages of Slicer's own interpreter, and no path of this computer
+    module.gui.setup.look()
+    assert module.ui.packageTable.rowCount > 5
     module.ui.tabs.setCurrentWidget(module.ui.setupTab)
     module.ui.modelTable.selectRow(0)
     assert module.picture(folder, "setup.png", (470, 940)) > 0.05
