@@ -5,6 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from enum import StrEnum
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from .grid import Grid
 from .phases import Phase
 
 CYST_HU = 25.0
@@ -29,15 +34,24 @@ def tells_families(phases: Collection[Phase]) -> bool:
     return Phase.AP in phases and (Phase.PVP in phases or Phase.DELAY in phases)
 
 
-def family_of(tumor_hu: Mapping[Phase, float], parenchyma_hu: Mapping[Phase, float]) -> TumorFamily:
+def core_of(tumor: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
+    """Return the voxels of a lesion at least half as deep as the deepest: what its border does not blur, (Z, Y, X)."""
+    depth = ndimage.distance_transform_edt(np.pad(tumor, 1), sampling=grid.spacing_zyx_mm)[1:-1, 1:-1, 1:-1]
+    return np.asarray(tumor & (2 * depth >= depth.max(initial=0.0)))
+
+
+def family_of(
+    tumor_hu: Mapping[Phase, float], parenchyma_hu: Mapping[Phase, float], core_hu: Mapping[Phase, float]
+) -> TumorFamily:
     """Return the family that a lesion's enhancement is most like.
 
     Args:
-        tumor_hu: Mean of the lesion in each phase that is there.
-        parenchyma_hu: Mean of the parenchyma around it, same phases.
+        tumor_hu: Median of the lesion in each phase that is there.
+        parenchyma_hu: Median of the parenchyma around it, same phases.
+        core_hu: Median of the lesion's core, same phases: a small cyst shows its water only there.
     """
     contrast = {phase: tumor_hu[phase] - parenchyma_hu[phase] for phase in tumor_hu}
-    if max(tumor_hu.values()) < CYST_HU:
+    if max(core_hu.values()) < CYST_HU:
         return TumorFamily.CYST
     bright = contrast.get(Phase.AP, 0.0) > BRIGHT_HU
     late = contrast.get(Phase.DELAY, contrast.get(Phase.PVP, 0.0))

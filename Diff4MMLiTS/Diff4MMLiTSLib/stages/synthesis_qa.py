@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..core.enhancement import TumorFamily, family_of, tells_families
+from ..core.enhancement import TumorFamily, core_of, family_of, tells_families
 from ..core.grid import Grid, Volume
 from ..core.known_lesions import CELL_MM, CELLS, KnownLesions
 from ..core.lesions import TOUCHING
@@ -122,7 +122,8 @@ def _check_family(phases: Mapping[Phase, PhaseQA], expected: Expected) -> tuple[
     """Return the family that the enhancement shows, and what is wrong with it."""
     contrast = {phase: found.measures["contrast_hu"] for phase, found in phases.items()}
     levels = {phase: found.measures["parenchyma_hu"] for phase, found in phases.items()}
-    shown = family_of({phase: levels[phase] + contrast[phase] for phase in levels}, levels)
+    core = {phase: found.measures["core_hu"] for phase, found in phases.items()}
+    shown = family_of({phase: levels[phase] + contrast[phase] for phase in levels}, levels, core)
     reasons = list(expected.known.implausible(contrast, expected.family))
     if expected.family is not None and shown is not expected.family and tells_families(phases):
         reasons.append(f"it enhances like {shown}, not like {expected.family}")
@@ -166,6 +167,7 @@ def _check_phase(normal: NDArray[np.generic], grown: NDArray[np.generic], region
     measures = {
         "contrast_hu": contrast,
         "change_hu": change,
+        "core_hu": float(np.median(after[core_of(mask, grid)])),
         "parenchyma_hu": level,
         "std_ratio": texture.std_ratio,
         "seam_ratio": seam,

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..core.enhancement import TumorFamily, family_of, tells_families
+from ..core.enhancement import TumorFamily, core_of, family_of, tells_families
 from ..core.errors import InputError
 from ..core.grid import Grid
 from ..core.known_lesions import KnownLesions, describe, flat_contrast, known_lesions
@@ -140,7 +140,7 @@ def _lesion_patch(
         presence=presence,
         trust=trust,
         shifts_mm=shifts,
-        family=_family(normal.phases, changed, tumor, presence),
+        family=_family(normal.phases, changed, tumor, presence=presence, grid=grid),
         grid=grid,
         study_id=pair.study.study_id,
     )
@@ -162,13 +162,15 @@ def _territory(own: BoolArray, others: BoolArray, grid: Grid) -> BoolArray:
     return np.asarray(distances[0] < distances[1])
 
 
-def _family(normal: FloatArray, changed: FloatArray, tumor: BoolArray, presence: FloatArray) -> TumorFamily | None:
+def _family(
+    normal: FloatArray, changed: FloatArray, tumor: BoolArray, *, presence: FloatArray, grid: Grid
+) -> TumorFamily | None:
     """Return the family of a lesion, by medians, which its border blurs less; None where phases are missing for it."""
     levels = [
-        {phase: float(np.median(images[index][tumor])) for index, phase in enumerate(ALL_PHASES) if presence[index]}
-        for images in (changed, normal)
+        {phase: float(np.median(images[index][mask])) for index, phase in enumerate(ALL_PHASES) if presence[index]}
+        for images, mask in ((changed, tumor), (normal, tumor), (changed, core_of(tumor, grid)))
     ]
-    return family_of(levels[0], levels[1]) if tells_families(levels[0]) else None
+    return family_of(*levels) if tells_families(levels[0]) else None
 
 
 def known_lesions_of(patches: Sequence[LesionPatch]) -> KnownLesions:

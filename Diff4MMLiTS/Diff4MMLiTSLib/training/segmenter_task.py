@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..core.config import ModelKind, SegmentConfig, SegmenterNetwork, SegmenterTrainConfig
+from ..core.config import AugmentationConfig, ModelKind, SegmentConfig, SegmenterNetwork, SegmenterTrainConfig
 from ..core.errors import InputError
 from ..core.intensity import Window
 from ..core.progress import silent
@@ -113,7 +113,8 @@ def _sample(config: SegmenterTrainConfig, studies: _Studies, fresh: FreshPairs |
         study = _draw_study(studies.coarse if coarse else studies.fine, fraction, rng)
     center = random_center(study, rng, tumor_fraction=config.tumor_fraction, liver_fraction=config.liver_fraction)
     center = anywhere_around(center, config.network.patch, study.liver.shape, rng)
-    patch = random_patch(study, center, config.network.patch, augmentation=config.augmentation, rng=rng)
+    augmentation = _augmentation_at(config, index)
+    patch = random_patch(study, center, config.network.patch, augmentation=augmentation, rng=rng)
     clicks: tuple[VoxelClick, ...] = ()
     if clicked and not coarse:
         patch, clicks = simulate_clicks(patch, choices)
@@ -123,6 +124,12 @@ def _sample(config: SegmenterTrainConfig, studies: _Studies, fresh: FreshPairs |
         "guidance": guidance_maps(clicks, config.network.patch, CLICK_SIGMA_MM / config.spacing_mm),
         "labels": _classes(patch),
     }
+
+
+def _augmentation_at(config: SegmenterTrainConfig, index: int) -> AugmentationConfig:
+    """Return how much the patch of an item varies: the more, the later it is learned from."""
+    growth = config.augmentation_growth
+    return config.augmentation.weakened(index / growth) if index < growth else config.augmentation
 
 
 def _draw_study(studies: tuple[WorkingStudy, ...], fraction: float, rng: np.random.Generator) -> WorkingStudy:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from Diff4MMLiTSLib.core.enhancement import TumorFamily, family_of
+from Diff4MMLiTSLib.core.enhancement import TumorFamily, core_of, family_of
+from Diff4MMLiTSLib.core.grid import Grid
 from Diff4MMLiTSLib.core.phases import ALL_PHASES, Phase
 
 LIVER = (58, 78, 118, 95)
@@ -21,9 +23,22 @@ LIVER = (58, 78, 118, 95)
 )
 def test_typical_enhancement_is_recognized(tumor_hu, family):
     phases = ALL_PHASES
-    found = family_of(dict(zip(phases, tumor_hu, strict=True)), dict(zip(phases, LIVER, strict=True)))
-    assert found is family
+    tumor = dict(zip(phases, tumor_hu, strict=True))
+    assert family_of(tumor, dict(zip(phases, LIVER, strict=True)), tumor) is family
+
+
+def test_a_small_cyst_shows_its_water_in_its_core_only():
+    blurred = dict(zip(ALL_PHASES, (23, 29, 41, 34), strict=True))
+    water = dict.fromkeys(ALL_PHASES, 10.0)
+    assert family_of(blurred, dict(zip(ALL_PHASES, LIVER, strict=True)), water) is TumorFamily.CYST
+
+
+def test_the_core_of_a_ball_is_a_ball_of_half_its_radius():
+    grid = Grid((41, 41, 41), (1.0, 1.0, 1.0))
+    distance = np.linalg.norm(np.indices((41, 41, 41)) - 20, axis=0)
+    assert (core_of(distance <= 12, grid) ^ (distance <= 6)).sum() < 300  # of 925: a shell of less than half a voxel
+    assert not core_of(np.zeros((41, 41, 41), dtype=bool), grid).any()
 
 
 def test_one_phase_is_enough_for_an_answer():
-    assert family_of({Phase.PVP: 75.0}, {Phase.PVP: 118.0}) is TumorFamily.HYPOVASCULAR
+    assert family_of({Phase.PVP: 75.0}, {Phase.PVP: 118.0}, {Phase.PVP: 70.0}) is TumorFamily.HYPOVASCULAR

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from Diff4MMLiTSLib.core.config import AugmentationConfig
 from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.core.progress import silent
 from Diff4MMLiTSLib.training.checkpoint import save_model
@@ -109,6 +110,22 @@ def test_some_patches_show_the_liver_in_coarse_voxels_without_clicks() -> None:
     assert liver[0] > 2 * liver[1] > 0  # of 3700 voxels of 3 mm, and 460 of 6 mm
     assert sum(item["guidance"].any() for item in fine) > 10
     assert not any(item["guidance"].any() for item in coarse)
+
+
+def test_patches_come_to_vary_more_and_more() -> None:
+    task = segmenter_task(
+        segmenter_config().model_copy(
+            update={
+                "augmentation": AugmentationConfig(phase_dropout=0.75, noise_hu=40.0),
+                "augmentation_growth": 100,
+                "click_fraction": 0.0,
+            }
+        ),
+        [working_study("a")],
+        [working_study("b")],
+    )
+    phases = [sum(float(task.sample(index)["presence"].sum()) for index in range(at, at + 20)) for at in (0, 50, 200)]
+    assert phases[0] > phases[1] > phases[2]
 
 
 def test_the_card_says_what_was_learned_besides() -> None:

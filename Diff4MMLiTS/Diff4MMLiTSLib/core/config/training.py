@@ -89,6 +89,11 @@ class AugmentationConfig(Settings):
     field_cut: float = Field(default=0.1, ge=0, le=1)
     flips: tuple[Literal["x", "y", "z"], ...] = ()
 
+    def weakened(self, strength: float) -> AugmentationConfig:
+        """Return the settings that vary patches by a part, 0 to 1, of what these do; flips stay."""
+        values = self.model_dump(exclude={"flips"})
+        return self.model_copy(update={name: strength * value for name, value in values.items()})
+
 
 class SegmenterTrainConfig(Settings):
     """Training of the segmenter on real and synthetic studies.
@@ -103,6 +108,8 @@ class SegmenterTrainConfig(Settings):
         coarse_fraction: Part of the patches with such voxels; with 0 the model searches at full resolution.
         click_fraction: Part of the other patches with clicks; the rest has none, as in automatic use.
         learning_rate: Peak rate of AdamW.
+        augmentation_growth: Patches during which they come to vary as ``augmentation`` says, evenly from not at all
+            on: faint tumors are learned while they look alike, and strange looks later. 0: from the start.
     """
 
     spacing_mm: float = Field(default=1.5, gt=0)
@@ -116,6 +123,7 @@ class SegmenterTrainConfig(Settings):
     learning_rate: float = Field(default=4e-4, gt=0)
     network: SegmenterNetwork = SegmenterNetwork()
     augmentation: AugmentationConfig = AugmentationConfig()
+    augmentation_growth: int = Field(default=0, ge=0)
     loop: TrainLoopConfig = TrainLoopConfig()
 
 
