@@ -61,25 +61,27 @@ def probabilities(
 
 
 def masks_of(
-    organ: FloatArray, tumor: FloatArray, *, voxel_ml: float, minimum_tumor_ml: float
+    organ: FloatArray, tumor: FloatArray, *, voxel_ml: float, minimum_tumor_ml: float, sure_tumor: float
 ) -> tuple[BoolArray, BoolArray]:
     """Return liver and tumor masks of probabilities (of any grid).
 
     The liver is the largest connected piece without holes; tumor is where it is more probable than healthy liver,
-    inside that piece, in components that are not too small.
+    inside that piece, in components that are not too small and of which some voxel is sure.
 
     Args:
         organ: Probability of liver or tumor, (Z, Y, X).
         tumor: Probability of tumor, (Z, Y, X).
         voxel_ml: Volume of a voxel.
         minimum_tumor_ml: Smaller tumor components are removed.
+        sure_tumor: Tumor components whose highest probability lies below are removed.
     """
     liver, lesions = np.zeros(organ.shape, dtype=bool), np.zeros(organ.shape, dtype=bool)
     box = bounding_box(organ > PROBABLE)
     if box is not None:
         piece = _filled(largest_component(organ[box] > PROBABLE))
         doubtful = (tumor[box] > organ[box] - tumor[box]) & piece
-        liver[box], lesions[box] = piece, without_small_components(doubtful, minimum_voxels=minimum_tumor_ml / voxel_ml)
+        large = without_small_components(doubtful, minimum_voxels=minimum_tumor_ml / voxel_ml)
+        liver[box], lesions[box] = piece, with_a_voxel_of(large, tumor[box] >= sure_tumor)
     return liver, lesions
 
 
@@ -114,6 +116,30 @@ def largest_component(mask: BoolArray) -> BoolArray:
     if count <= 1:
         return mask
     return np.asarray(labels == np.bincount(labels.ravel())[1:].argmax() + 1)
+
+
+def without_appendages(mask: BoolArray, *, neck_mm: float, spacing_mm: float) -> BoolArray:
+    """Return the largest piece of a mask (Z, Y, X) and only what hangs on it by more than a neck.
+
+    Args:
+        mask: On isotropic voxels.
+        neck_mm: Radius of a ball that does not pass through a neck.
+        spacing_mm: Of the voxels.
+    """
+    depth_mm = spacing_mm * ndimage.distance_transform_edt(mask)
+    core = largest_component(depth_mm > neck_mm)
+    if not core.any():
+        return largest_component(mask)
+    away_mm = spacing_mm * ndimage.distance_transform_edt(~core)
+    return np.asarray(mask & (away_mm <= neck_mm + 1.5 * spacing_mm))  # voxels touch each other at 1.7 spacings at most
+
+
+def with_a_voxel_of(mask: BoolArray, seeds: BoolArray) -> BoolArray:
+    """Return the components (26-connected) of a mask (Z, Y, X) that hold a seed."""
+    labels, count = ndimage.label(mask, structure=TOUCHING)
+    kept = np.zeros(count + 1, dtype=bool)
+    kept[labels[seeds & mask]] = True
+    return np.asarray(kept[labels])
 
 
 def without_small_components(mask: BoolArray, *, minimum_voxels: float) -> BoolArray:

@@ -18,9 +18,11 @@ from ..core.grid import Grid, Volume, resample
 from ..core.intensity import Window
 from ..core.progress import Progress
 from .datasets import working_grid
-from .inference import PROBABLE, FloatArray, largest_component, probabilities
+from .inference import PROBABLE, FloatArray, largest_component, probabilities, without_appendages
 from .windows import run_windows
 
+NECK_MM = 6.0
+"""What hangs on the liver by less than twice that is a neighbor: a kidney, the heart, a muscle."""
 SEARCH_OVERLAP = 0.25
 """The liver is large, and its place is all that the search must tell."""
 
@@ -100,8 +102,9 @@ def look(
     forward = partial(probabilities, network, presence=presence, flips=config.flips)
     organ, tumor = run_windows(forward, images, sight.patch, config=config, progress=progress, where=near)
     if near is not None:
-        organ, tumor = organ * near, tumor * near
-    return Found(organ, tumor, box)
+        organ = organ * near
+    liver = without_appendages(organ > PROBABLE, neck_mm=NECK_MM, spacing_mm=sight.spacing_mm)
+    return Found(organ * liver, tumor * liver, box)
 
 
 def _search(

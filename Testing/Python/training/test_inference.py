@@ -10,6 +10,7 @@ from Diff4MMLiTSLib.training.inference import (
     largest_component,
     masks_of,
     probabilities,
+    without_appendages,
     without_small_components,
 )
 
@@ -45,9 +46,36 @@ def test_tumors_lie_in_the_largest_liver_piece_which_has_no_holes() -> None:
     organ[2:12, 2:12, 2:12] = organ[16:19, 16:19, 16:19] = 1
     organ[6, 6, 6] = 0
     tumor[4:7, 4:7, 4:7] = tumor[16:19, 16:19, 16:19] = 1
-    liver, found = masks_of(organ, tumor, voxel_ml=0.027, minimum_tumor_ml=0.1)
+    liver, found = masks_of(organ, tumor, voxel_ml=0.027, minimum_tumor_ml=0.1, sure_tumor=0.7)
     assert liver.sum() == 1000
     assert found.sum() == 27
+
+
+def test_a_tumor_of_which_no_voxel_is_sure_is_none() -> None:
+    organ, tumor = np.ones((20, 20, 20), np.float32), np.zeros((20, 20, 20), np.float32)
+    tumor[2:6, 2:6, 2:6] = tumor[10:14, 10:14, 10:14] = 0.6
+    tumor[4, 4, 4] = 0.7
+    _, found = masks_of(organ, tumor, voxel_ml=0.027, minimum_tumor_ml=0.1, sure_tumor=0.7)
+    assert found.sum() == 64 and found[3, 3, 3]
+    _, found = masks_of(organ, tumor, voxel_ml=0.027, minimum_tumor_ml=0.1, sure_tumor=0.0)
+    assert found.sum() == 128
+
+
+def test_what_hangs_on_the_liver_by_a_neck_is_cut_off() -> None:
+    mask = np.zeros((30, 30, 60), dtype=bool)
+    mask[2:28, 2:28, 2:28] = True  # 78 mm
+    mask[14:16, 14:16, 28:36] = True  # a neck of 6 mm
+    mask[8:22, 8:22, 36:50] = True
+    kept = without_appendages(mask, neck_mm=6.0, spacing_mm=3.0)
+    assert (kept[:, :, :28] == mask[:, :, :28]).mean() > 0.9999  # but for the eight corners
+    assert not kept[:, :, 33:].any()
+    assert without_appendages(mask, neck_mm=1.0, spacing_mm=3.0).sum() == mask.sum()
+
+
+def test_a_liver_that_is_thinner_than_a_neck_stays() -> None:
+    mask = np.zeros((10, 10, 10), dtype=bool)
+    mask[4:6, 2:8, 2:8] = True
+    assert (without_appendages(mask, neck_mm=6.0, spacing_mm=3.0) == mask).all()
 
 
 def test_components_below_the_minimum_are_removed_and_those_at_it_stay() -> None:

@@ -98,6 +98,7 @@ class SegmentConfig(Settings):
         flips: Axes along which the study is flipped as well, one after the other; the result is the mean. For networks
             that were trained with such flips.
         minimum_tumor_ml: Smaller tumor components are removed. A ball of 4 mm diameter has 0.03 ml.
+        sure_tumor: Tumor components whose highest probability lies below are removed.
         probability: Whether the tumor probability is kept.
         uncertainty: Whether the uncertainty (the entropy of background, liver and tumor) is kept.
     """
@@ -107,6 +108,7 @@ class SegmentConfig(Settings):
     margin_mm: float = Field(default=20.0, gt=0)
     flips: tuple[Literal["x", "y", "z"], ...] = ()
     minimum_tumor_ml: float = Field(default=0.03, ge=0)
+    sure_tumor: float = Field(default=0.7, ge=0, le=1)
     probability: bool = False
     uncertainty: bool = False
 
