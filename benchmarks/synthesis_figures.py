@@ -1,11 +1,13 @@
-"""Draws docs/figures/synthesis_families.png and synthesis_real.png.
+"""Draws the figures of docs/synthesis.md.
 
 Usage:
-  python benchmarks/synthesis_figures.py families --registered COHORT --normal COHORT --out FILE [--model MODEL]
-  python benchmarks/synthesis_figures.py real --case FOLDER PHASE LABEL --out FILE [--model MODEL]
+  python benchmarks/synthesis_figures.py families --registered COHORT --normal COHORT --out FILE
+      [--model MODEL] [--family hcc hypovascular cyst hemangioma] [--lesions 4]
+  python benchmarks/synthesis_figures.py real --case FOLDER PHASE LABEL --vessel LABEL --out FILE [--model MODEL]
 
 The first shows, per family, true lesions of phantoms beside synthetic ones in the same masks. For the second, FOLDER
-has ct.nii.gz and seg.nii.gz (liver = LABEL); the CT is taken for free of tumor, and gets tumors of several sizes.
+has ct.nii.gz and seg.nii.gz (liver and a vessel by their labels); the CT is taken for free of tumor, and gets tumors of
+several sizes.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from inpainting_real import read_case
 from matplotlib.axes import Axes
+from scipy import ndimage
 from synthesis_cases import BoolArray, Case, FloatArray, cases_of
 from synthesis_peers import images_of
 
@@ -33,7 +36,6 @@ from Diff4MMLiTSLib.core.study import TUMOR_FREE, NormalStudy, RegisteredStudy
 from Diff4MMLiTSLib.stages.synthesis import MultimodalCTSynthesizer
 
 MODELS = Path(__file__).parents[1] / "Diff4MMLiTS" / "Resources" / "Models"
-PER_FAMILY = 4
 HALF_MM = 48.0
 """Half the width of a picture."""
 HALF_WINDOW_HU = 90.0
@@ -44,11 +46,12 @@ SIZES = (
     ("at the capsule", TumorFamily.HYPOVASCULAR, (22.0, 26.0), 0.6),
 )
 """Name, family, range of diameters in mm, and the part of the shape that must lie in the liver."""
+VESSEL_TUMOR_MM = 20.0
+"""Diameter of the tumor at a vessel."""
 
 
-def draw_families(cases: Sequence[Case], model: MultimodalCTSynthesizer, file: Path) -> None:
+def draw_families(chosen: Sequence[Case], model: MultimodalCTSynthesizer, file: Path) -> None:
     """Draw true lesions on the left and synthetic ones in the same masks on the right."""
-    chosen = [case for family in TumorFamily for case in _largest(cases, family)]
     widths = [1.0] * 4 + [0.3] + [1.0] * 4
     figure, axes = plt.subplots(len(chosen), 9, figsize=(13.5, 1.55 * len(chosen)), width_ratios=widths)
     for row, (case, places) in enumerate(zip(chosen, axes, strict=True)):
@@ -66,13 +69,17 @@ def draw_families(cases: Sequence[Case], model: MultimodalCTSynthesizer, file: P
     _save(figure, file)
 
 
-def draw_real(study: RegisteredStudy, model: MultimodalCTSynthesizer, file: Path) -> None:
+def draw_real(study: RegisteredStudy, vessel: BoolArray, model: MultimodalCTSynthesizer, file: Path) -> None:
     """Draw a real CT before and after tumors of several sizes grew in it."""
     (phase,) = study.phases
     normal = NormalStudy(replace(study, tumor=TUMOR_FREE))
-    figure, axes = plt.subplots(2, len(SIZES), figsize=(3 * len(SIZES), 6.2))
-    for index, (name, family, diameter_mm, inside) in enumerate(SIZES):
-        tumor = TumorMaskConfig(diameter_mm=diameter_mm, minimum_inside=inside)
+    tumors = [
+        (name, family, TumorMaskConfig(diameter_mm=diameter_mm, minimum_inside=inside))
+        for name, family, diameter_mm, inside in SIZES
+    ]
+    tumors.append(("at a vessel", TumorFamily.HYPOVASCULAR, _beside(vessel, study)))
+    figure, axes = plt.subplots(2, len(tumors), figsize=(3 * len(tumors), 6.2))
+    for index, (name, family, tumor) in enumerate(tumors):
         config = SynthesizeConfig(family=family, tumor=tumor)
         rng = np.random.default_rng(index)
         pair = model.synthesize(normal, config=config, rng=rng, progress=silent()).study
@@ -88,10 +95,27 @@ def draw_real(study: RegisteredStudy, model: MultimodalCTSynthesizer, file: Path
     _save(figure, file)
 
 
-def _largest(cases: Sequence[Case], family: TumorFamily) -> list[Case]:
-    """Return the lesions of a family, largest first, that fit into a picture."""
-    fitting = [case for case in cases if case.family is family]
-    return sorted(fitting, key=lambda case: -int(case.mask.sum()))[:PER_FAMILY]
+def _beside(vessel: BoolArray, study: RegisteredStudy) -> TumorMaskConfig:
+    """Return a tumor that touches the vessel and lies as deep in the liver as it can."""
+    assert study.liver is not None
+    spacing = study.grid.spacing_zyx_mm
+    free = (study.liver.array > 0) & ~vessel
+    depth_mm = ndimage.distance_transform_edt(free, sampling=spacing)
+    away_mm = ndimage.distance_transform_edt(~vessel, sampling=spacing)
+    touching = np.abs(away_mm - VESSEL_TUMOR_MM / 2) < max(spacing)
+    z, y, x = np.unravel_index(int(np.where(touching, depth_mm, 0).argmax()), depth_mm.shape)
+    center = study.grid.to_world(np.array([x, y, z], dtype=float))
+    return TumorMaskConfig(
+        center_mm=(float(center[0]), float(center[1]), float(center[2])),
+        diameter_mm=(VESSEL_TUMOR_MM, VESSEL_TUMOR_MM),
+        minimum_inside=0.7,
+    )
+
+
+def _largest(cases: Sequence[Case], family: TumorFamily, lesions: int) -> list[Case]:
+    """Return the lesions of a family, largest first."""
+    found = [case for case in cases if case.family is family]
+    return sorted(found, key=lambda case: -int(case.mask.sum()))[:lesions]
 
 
 def _show(axes: Axes, values: FloatArray | None, mask: BoolArray, case: Case) -> None:
@@ -135,15 +159,22 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=MODELS / "phantom-synthesizer")
     parser.add_argument("--registered", type=Path)
     parser.add_argument("--normal", type=Path)
+    parser.add_argument("--family", type=TumorFamily, nargs="+", default=list(TumorFamily))
+    parser.add_argument("--lesions", type=int, default=4, help="of each family")
     parser.add_argument("--case", nargs=3, metavar=("FOLDER", "PHASE", "LABEL"))
+    parser.add_argument("--vessel", type=int, help="label of a vessel in seg.nii.gz")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     model = MultimodalCTSynthesizer.load(options.model)
     if options.figure == "families":
-        draw_families(list(cases_of(options.registered, options.normal)), model, options.out)
+        cases = list(cases_of(options.registered, options.normal))
+        chosen = [case for family in options.family for case in _largest(cases, family, options.lesions)]
+        draw_families(chosen, model, options.out)
     else:
         folder, phase, label = options.case
-        draw_real(read_case(Path(folder), Phase(phase), int(label)), model, options.out)
+        vessel = read_case(Path(folder), Phase(phase), options.vessel).liver
+        assert vessel is not None
+        draw_real(read_case(Path(folder), Phase(phase), int(label)), vessel.array > 0, model, options.out)
 
 
 if __name__ == "__main__":
