@@ -94,6 +94,7 @@ class TumorPanel:
 
     def measure(self) -> None:
         """Measure the tumors as they are now, edits included."""
+        self._measure_soon.stop()
         if self.result is not None and slicer.mrmlScene.IsNodePresent(self.result.node):
             self.lesions.measure(self.result.node, self.result.study)
         else:
@@ -118,7 +119,8 @@ class TumorPanel:
 
     def _threshold_moved(self, _value: float) -> None:
         if self.refinement is not None and not _same(self.ui.thresholdSlider.value, self.refinement.threshold):
-            self._live.start()
+            if not self._live.active:  # at most one update in LIVE_MS, and none is put off by the next move
+                self._live.start()
             self._settled.start()
 
     def _apply_threshold(self, *, is_final: bool) -> None:

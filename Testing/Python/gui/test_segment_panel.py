@@ -118,6 +118,17 @@ def test_the_threshold_changes_the_tumors_live_and_one_drag_is_one_undo(segmente
     assert tumors(segmented) == []
 
 
+def test_the_tumors_follow_while_the_slider_keeps_moving(segmented, monkeypatch):
+    refinement, seen = segmented.gui.segment.tumors.refinement, []
+    monkeypatch.setattr(refinement, "set_threshold", lambda threshold, is_final: seen.append((threshold, is_final)))
+    for step in range(1, 16):
+        segmented.ui.thresholdSlider.value = 0.5 + 0.02 * step
+        qt_stand_in.QtCore.QThread.msleep(20)
+        slicer.app.processEvents()
+    assert seen
+    assert not any(is_final for _threshold, is_final in seen)
+
+
 def test_a_threshold_that_an_older_scene_remembers_changes_nothing(segmented):
     before = tumors(segmented)
     segmented.widget.exit()
