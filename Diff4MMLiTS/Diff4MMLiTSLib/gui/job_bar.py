@@ -42,6 +42,7 @@ class JobBar:
         icon = qt.QApplication.style().standardIcon(qt.QStyle.SP_MessageBoxWarning)
         ui.errorIcon.setPixmap(icon.pixmap(ICON_PIXELS, ICON_PIXELS))
         self.dismiss()
+        self._reserve_place()
         self._idle("")
 
     @property
@@ -157,6 +158,11 @@ class JobBar:
             self._timer.stop()
             self._timer.task.cancel()
             self._idle("")
+
+    def _reserve_place(self) -> None:
+        """Keep the place of the bar and its line: the tabs below must not jump when a job begins or ends."""
+        self.say("…")
+        self.ui.jobPlace.minimumHeight = self.ui.jobPlace.property("sizeHint").height()
 
     def _begin(self, title: str) -> None:
         self._title, self._said = title, _("starting…")

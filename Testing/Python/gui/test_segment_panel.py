@@ -292,6 +292,21 @@ def test_a_running_job_is_canceled_and_disables_the_rest_with_a_reason(module, t
     assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
 
 
+def test_the_tabs_stay_where_they_are_when_a_job_begins_and_ends(module, tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, slow_s=0.2)))
+    add_phases("portal venous")
+    module.widget.parent.resize(470, 900)
+    module.settle()
+    places = [module.ui.tabs.y]
+    module.click("applyButton")
+    places.append(module.ui.tabs.y)
+    assert module.ui.cancelButton.visible
+    module.wait_for_job()
+    assert module.ui.jobMessage.visible
+    assert not module.ui.cancelButton.visible
+    assert [*places, module.ui.tabs.y] == [places[0]] * 3
+
+
 def test_closing_the_scene_in_mid_job_is_harmless(module, tmp_path, monkeypatch):
     monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, slow_s=1)))
     add_phases("portal venous")
