@@ -54,6 +54,10 @@ def test_apply_finds_liver_and_tumors_and_measures_them(segmented):
     assert "For trying the software" in segmented.ui.jobMessage.text
 
 
+def test_with_a_result_every_disabled_control_says_why(segmented):
+    assert segmented.unexplained() == []
+
+
 def test_a_result_hides_the_segmentations_that_it_replaces(segmented):
     first = segmented.gui.segment.tumors.result.node
     other = new_segmentation("of another study", slicer.util.getNode("portal venous"))
@@ -285,6 +289,7 @@ def test_a_running_job_is_canceled_and_disables_the_rest_with_a_reason(module, t
     module.click("applyButton")
     module.settle(1.0)
     assert "Segment" in module.ui.applyButton.toolTip
+    assert module.unexplained() == []
     assert not module.ui.applyButton.enabled
     module.click("cancelButton")
     module.wait_for_job(20)
