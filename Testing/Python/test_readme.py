@@ -25,15 +25,20 @@ def blocks(document: Path) -> list[str]:
 
 
 def commands(block: str) -> list[list[str]]:
-    """Return the arguments of each call of the engine in a block."""
-    lines = block.replace("\\\n", " ").splitlines()
-    calls = [re.split(r"(?:^|\s)(?:\.venv/bin/)?diff4mmlits\s", line.split(" #")[0], maxsplit=1)[1:] for line in lines]
-    return [shlex.split(call[0]) for call in calls if call]
+    """Return the arguments of each call of the engine in a block, without what is optional, in brackets."""
+    text = re.sub(r"\[[^\]]*\]|\s#.*$", "", block.replace("\\\n", " "), flags=re.MULTILINE)
+    calls = re.findall(r"(?:^|[\s/])diff4mmlits\s+([^\n&;>]+)", text)
+    return [shlex.split(call) for call in calls]
 
 
 def the_block(start: str) -> str:
     (block,) = (block for block in blocks(ROOT / "README.md") if block.startswith(start))
     return block
+
+
+def concrete(argument: str) -> str:
+    """Return an argument with a number in place of what a reader fills in or a shell computes."""
+    return re.sub(r"\$\{?\w+\}?|\$\(.*?\)", "1", argument)
 
 
 def write_patients(folder: Path) -> None:
@@ -56,6 +61,11 @@ def test_your_own_data_go_from_a_table_to_a_report(tmp_path: Path, monkeypatch: 
     (tmp_path / "recipe.toml").write_text(the_block("target =") + small, encoding="utf-8")
     write_study(a_round_study("measured", seed=3), tmp_path / "registered-validation" / "measured")
     for arguments in commands(the_block(".venv/bin/diff4mmlits import")):
-        print(arguments)
         assert run(arguments) == 0, arguments
     assert (tmp_path / "report.json").is_file()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_in_a_document_is_one_that_the_engine_takes(document: Path) -> None:
+    for arguments in (call for block in blocks(document) for call in commands(block)):
+        build_parser().parse_args([concrete(each) for each in arguments])

@@ -215,6 +215,14 @@ def test_a_device_that_a_scene_brought_is_shown_as_long_as_it_is_used(module):
     assert module.widget.logic.getParameterNode().device == "auto"
 
 
+def test_the_point_under_the_mouse_says_and_shows_what_the_click_will_do(segmented):
+    for button, red, green in (("addTumorButton", 0.2, 0.8), ("removeTumorButton", 0.9, 0.2)):
+        segmented.click(button)
+        (node,) = slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")
+        assert node.GetDisplayNode().GetActiveColor()[:2] == pytest.approx((red, green))
+        assert node.GetControlPointLabelFormat() == "%N"
+
+
 def test_leaving_the_place_mode_releases_the_button(segmented):
     segmented.click("addTumorButton")
     slicer.mrmlScene.GetNodeByID("vtkMRMLInteractionNodeSingleton").SwitchToViewTransformMode()
