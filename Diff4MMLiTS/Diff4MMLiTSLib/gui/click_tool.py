@@ -52,7 +52,7 @@ class ClickTool:
         for set_color in (
             display.SetSelectedColor,
             display.SetActiveColor,
-        ):  # active: under the mouse, before the click
+        ):  # active: under the mouse
             set_color(*(ADD_COLOR if positive else REMOVE_COLOR))
         self._node.AddObserver(slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent, self._placed)
         selection = slicer.mrmlScene.GetNodeByID(SELECTION)
