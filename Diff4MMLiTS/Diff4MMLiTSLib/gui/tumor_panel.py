@@ -25,7 +25,7 @@ from .widgets import Ui, allow, on_click, silent
 LIVE_MS = 60
 """Between a move of the slider and new tumors: several moves become one update."""
 SETTLED_MS = 500
-"""After this long without a move the slider has arrived: one undo step, and the lesions are measured."""
+"""After this long without a move of a slider that nobody holds: one undo step, and the lesions are measured."""
 
 
 class TumorPanel:
@@ -48,7 +48,7 @@ class TumorPanel:
         self._edits: list[tuple[Any, int]] = []  # Any: MRML is not typed
         self._tool = ClickTool(self._click, self._stop_clicking)
         self._live = later(LIVE_MS, lambda: self._apply_threshold(is_final=False))
-        self._settled = later(SETTLED_MS, lambda: self._apply_threshold(is_final=True))
+        self._settled = later(SETTLED_MS, self._settle)
         self._measure_soon = later(SETTLED_MS, self.measure)
         ui.thresholdSlider.valueChanged.connect(self._threshold_moved)
         ui.addTumorButton.toggled.connect(lambda is_on: self._aim(ui.addTumorButton, is_on))
@@ -121,6 +121,12 @@ class TumorPanel:
         if self.refinement is not None and not _same(self.ui.thresholdSlider.value, self.refinement.threshold):
             if not self._live.active:  # at most one update in LIVE_MS, and none is put off by the next move
                 self._live.start()
+            self._settled.start()
+
+    def _settle(self) -> None:
+        if qt.QApplication.mouseButtons() == qt.Qt.NoButton:
+            self._apply_threshold(is_final=True)
+        else:  # in the middle of a drag; the mouse may rest there, or the computer be slow
             self._settled.start()
 
     def _apply_threshold(self, *, is_final: bool) -> None:

@@ -122,6 +122,22 @@ def test_the_threshold_changes_the_tumors_live_and_one_drag_is_one_undo(segmente
     assert tumors(segmented) == []
 
 
+def test_a_drag_that_rests_is_one_undo_all_the_same(segmented, monkeypatch):
+    before, qt = tumors(segmented), qt_stand_in.QtCore.Qt
+    held = [qt.LeftButton]
+    monkeypatch.setattr(qt_stand_in.QtWidgets.QApplication, "mouseButtons", staticmethod(lambda: held[0]))
+    for value in (0.3, 0.9):
+        segmented.ui.thresholdSlider.value = value
+        segmented.settle(0.8)
+    assert not segmented.ui.undoButton.enabled
+    held[0] = qt.NoButton
+    segmented.settle(0.8)
+    assert tumors(segmented) == []
+    segmented.click("undoButton")
+    assert tumors(segmented) == before
+    assert segmented.ui.thresholdSlider.value == pytest.approx(0.5)
+
+
 def test_the_tumors_follow_while_the_slider_keeps_moving(segmented, monkeypatch):
     refinement, seen = segmented.gui.segment.tumors.refinement, []
     monkeypatch.setattr(refinement, "set_threshold", lambda threshold, is_final: seen.append((threshold, is_final)))
