@@ -14,6 +14,7 @@ import qt_stand_in
 import slicer
 from abdomen_scene import add_phases
 
+from Diff4MMLiTSLib.gui import process
 from Diff4MMLiTSLib.gui.segments import new_segmentation
 from gui.fake_engine import until
 
@@ -334,6 +335,34 @@ def test_the_tabs_stay_where_they_are_when_a_job_begins_and_ends(module, tmp_pat
     assert module.ui.jobMessage.visible
     assert not module.ui.cancelButton.visible
     assert [*places, module.ui.tabs.y] == [places[0]] * 3
+
+
+def test_a_result_belongs_to_the_volumes_of_its_start_whatever_is_chosen_meanwhile(module, tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, slow_s=0.2)))
+    add_phases("arterial", "portal venous")
+    module.settle()
+    module.click("applyButton")
+    assert module.gui.bar.busy
+    module.choose_phase("portal venous", "Not used")
+    module.wait_for_job()
+    study = module.gui.segment.tumors.result.study
+    assert [volume.GetName() for volume in study.phases.values()] == ["arterial", "portal venous"]
+    assert study.reference.GetName() == "portal venous"
+    assert [float(hu) for hu in module.rows("lesionTable")[0][3:]] == pytest.approx([115, 75], abs=3)
+
+
+def test_ending_the_module_in_mid_job_ends_the_engine_and_loads_nothing(module, tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, slow_s=20)))
+    add_phases("portal venous")
+    module.settle()
+    module.click("applyButton")
+    module.settle(0.5)
+    (child,) = process._living
+    module.widget.cleanup()  # as a reload of the module does
+    until(lambda: child not in process._living)
+    assert child.exit_code != 0
+    module.settle(0.3)
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
 
 
 def test_closing_the_scene_in_mid_job_is_harmless(module, tmp_path, monkeypatch):
