@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,15 +159,16 @@ def show_tumors(
         source: Who drew them, as in study.json.
         with_surface: Whether they are seen in 3D, where the segmentation is; without is several times faster.
     """
-    for segment_id in tumor_ids(node):
-        node.GetSegmentation().RemoveSegment(segment_id)
     inside = ndimage.find_objects(tumors.labels) if tumors.numbers else []
-    for number, label in enumerate(tumors.numbers, start=1):
-        box = inside[label - 1]
-        start = [box[axis].start + tumors.start[axis] for axis in (2, 1, 0)]
-        look = Look(f"Tumor {number}", TUMOR_TERMINOLOGY, TUMOR_COLOR, source)
-        part = Part(tumors.labels[box] == label, start, index_to_node)
-        _add(node, f"{TUMOR_ID}{number}", look, part, with_surface=with_surface)
+    with _one_change(node):
+        for segment_id in tumor_ids(node):
+            node.GetSegmentation().RemoveSegment(segment_id)
+        for number, label in enumerate(tumors.numbers, start=1):
+            box = inside[label - 1]
+            start = [box[axis].start + tumors.start[axis] for axis in (2, 1, 0)]
+            look = Look(f"Tumor {number}", TUMOR_TERMINOLOGY, TUMOR_COLOR, source)
+            part = Part(tumors.labels[box] == label, start, index_to_node)
+            _add(node, f"{TUMOR_ID}{number}", look, part, with_surface=with_surface)
 
 
 def mask_of(
@@ -234,6 +236,18 @@ def put_beside(node: slicer.vtkMRMLNode, reference: slicer.vtkMRMLNode) -> None:
         hierarchy.SetItemParent(item, parent)
     else:
         hierarchy.CreateItem(parent, node)
+
+
+@contextmanager
+def _one_change(node: slicer.vtkMRMLSegmentationNode) -> Iterator[None]:
+    """Tell the views once of all that is done to a segmentation, not once per segment."""
+    nodes = [node, *filter(None, [node.GetDisplayNode()])]
+    before = [each.StartModify() for each in nodes]
+    try:
+        yield
+    finally:
+        for each, was_modifying in zip(nodes, before, strict=True):
+            each.EndModify(was_modifying)
 
 
 def _ids(node: slicer.vtkMRMLSegmentationNode) -> tuple[str, ...]:

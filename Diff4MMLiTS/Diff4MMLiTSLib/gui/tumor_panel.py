@@ -150,7 +150,10 @@ class TumorPanel:
         other.checked = False
         if self._worker is not None:
             self._worker.start()
-        self._tool.start(positive=button is self.ui.addTumorButton)
+        is_add = button is self.ui.addTumorButton
+        self._tool.start(positive=is_add)
+        false = _("Click into what is no tumor, in a slice view.")
+        self.bar.say(_("Click into a missed tumor, in a slice view.") if is_add else false)
 
     def _stop_clicking(self) -> None:
         self.ui.addTumorButton.checked = False

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import slicer
 
 from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.core.grid import Volume
@@ -138,6 +139,18 @@ def test_while_the_slider_moves_no_surface_is_made(a_result):
     assert surfaces(a_result) == [0]
     refinement.set_threshold(0.3)
     assert surfaces(a_result)[0] > 0
+
+
+def test_the_views_are_told_once_of_all_tumors(a_result):
+    refinement, told = Refinement(a_result), []
+    for event in (slicer.vtkSegmentation.SegmentAdded, slicer.vtkSegmentation.SegmentRemoved):
+        a_result.node.AddObserver(event, lambda _node, name: told.append(name))
+    scattered = np.zeros(SHAPE, dtype=bool)
+    scattered[2:5, 3:7, 3:7] = scattered[8:10, 12:17, 15:20] = True
+    set_tumors(a_result.node, scattered, matrix_of(a_result.study.reference))
+    assert len(tumor_ids(a_result.node)) == 2
+    refinement.set_threshold(0.3)
+    assert len(told) == 4
 
 
 def test_a_drag_that_ends_where_it_began_keeps_what_was_drawn_by_hand(a_result):

@@ -238,6 +238,7 @@ def test_the_point_under_the_mouse_says_and_shows_what_the_click_will_do(segment
         (node,) = slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")
         assert node.GetDisplayNode().GetActiveColor()[:2] == pytest.approx((red, green))
         assert node.GetControlPointLabelFormat() == "%N"
+        assert "Click into" in segmented.ui.jobMessage.text
 
 
 def test_leaving_the_place_mode_releases_the_button(segmented):
