@@ -197,6 +197,7 @@ class JobBar:
         elif task.state is JobState.CANCELED:
             self.say(_("{job}: canceled; nothing was changed.").format(job=title))
         elif task.error:
+            self.say(_("{job}: failed.").format(job=title))
             self.fail(task.error, task.log)
 
     def _idle(self, message: str) -> None:

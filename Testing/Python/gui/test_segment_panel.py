@@ -300,6 +300,7 @@ def test_a_failure_shows_what_to_do_and_the_log(module, tmp_path, monkeypatch):
     module.click("applyButton")
     with pytest.raises(AssertionError, match="Close other programs"):
         module.wait_for_job()
+    assert module.ui.jobMessage.text == "Segment: failed."
     module.click("detailsButton")
     assert "a line of the log" in module.ui.logText.toPlainText()
     assert module.ui.logText.visible
