@@ -100,8 +100,11 @@ class Diff4MMLiTSEngineTest(unittest.TestCase):
         self.ui.unregisterButton.click()
         self.wait()
         from Diff4MMLiTSLib.gui.scene import write_study
+        from Diff4MMLiTSLib.gui.settings import write_setting
         from Diff4MMLiTSLib.gui.synthesis import tumor_choices
 
+        for name in ("TrainRecipe", "TrainCohort", "TrainRun"):  # the user's next training begins with none of these
+            self.addCleanup(write_setting, name, "")
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             place, drawn = Path(folder), slicer.util.getNodesByClass("vtkMRMLSegmentationNode")[0]
             study = replace(self.gui.study.study(), study_id="S01", tumor=tumor_choices(drawn))
