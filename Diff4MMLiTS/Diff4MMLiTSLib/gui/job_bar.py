@@ -89,6 +89,7 @@ class JobBar:
 
         It stops when the user cancels it, and when the bar is closed: the scene on which it works goes away.
         """
+        self.dismiss()
         self._begin(title)
         work = self._watched = object()
 
