@@ -169,7 +169,7 @@ def as_text(plan: Plan) -> str:
     """Return a plan for people."""
     lines = [f"Training of {plan.target} on {plan.device}; this was a dry run, nothing was written", ""]
     for name, studies in (("Training data", plan.training), ("Validation data", plan.validation)):
-        lines.append(f"{name}: {_counted(studies)}")
+        lines.append(f"{name}: {_counted(studies) or 'none'}")
     lines += [f"  refused: {study.name}: {study.refused}" for study in plan.refused]
     lines += ["", *_table([_HEAD, *map(_column, plan.networks)])]
     total = _duration(sum(network.seconds for network in plan.networks))

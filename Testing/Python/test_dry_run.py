@@ -41,6 +41,7 @@ def test_a_dry_run_measures_every_network_and_names_what_is_refused(a_plan: Plan
     first, *_others, last = (line.split()[0] for line in table)
     assert (first, last, len(table)) == ("network", "GPU", 8)
     assert max(map(len, table)) <= 60  # the width of a panel in Slicer
+    assert "Validation data: none" in as_text(replace(a_plan, validation=()))
     assert "refused: drawn: Study 'drawn' has a mask drawn by a model" in text
 
 
