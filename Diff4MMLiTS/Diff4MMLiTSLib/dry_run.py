@@ -40,6 +40,7 @@ REHEARSED = 2
 BETWEEN = "; registering, inpainting and synthesizing the studies come on top"
 REHEARSED_CHANGE_HU = -40.0
 """What stands for a tumor's difference from its normal CT, which does not exist yet."""
+_HEAD = ("network", "weights", "step", "waiting", "validation", "time", "checkpoint", "GPU")
 
 
 @dataclass(frozen=True)
@@ -168,10 +169,9 @@ def as_text(plan: Plan) -> str:
     """Return a plan for people."""
     lines = [f"Training of {plan.target} on {plan.device}; this was a dry run, nothing was written", ""]
     for name, studies in (("Training data", plan.training), ("Validation data", plan.validation)):
-        lines.append(f"{name}: {_counted(studies)}")
+        lines.append(f"{name}: {_counted(studies) or 'none'}")
     lines += [f"  refused: {study.name}: {study.refused}" for study in plan.refused]
-    lines += ["", "network       weights     step  waiting    validation        time   checkpoint        GPU"]
-    lines += [_row(network) for network in plan.networks]
+    lines += ["", *_table([_HEAD, *map(_column, plan.networks)])]
     total = _duration(sum(network.seconds for network in plan.networks))
     prepared, cached = plan.cache_needed_bytes / 1e9, plan.cache_bytes / 1e9
     disk, free = plan.disk_needed_bytes / 1e9, plan.disk_free_bytes / 1e9
@@ -317,7 +317,7 @@ def _counted(studies: Sequence[StudyFacts]) -> str:
     phases = Counter(phase for study in usable for phase in study.phases)
     kinds = Counter("synthetic" if study.synthetic else "real" for study in usable)
     parts = [
-        f"{len(studies)} studies",
+        f"{len(studies)} {'study' if len(studies) == 1 else 'studies'}",
         ", ".join(f"{count} {kind}" for kind, count in kinds.items()),
         ", ".join(f"{phase} {count}" for phase, count in phases.items()),
         f"{sum(study.lesions for study in usable)} tumors in {sum(study.lesions > 0 for study in usable)} of them",
@@ -328,14 +328,28 @@ def _counted(studies: Sequence[StudyFacts]) -> str:
     return "; ".join(part for part in parts if part and not part.startswith("0 "))
 
 
-def _row(network: NetworkPlan) -> str:
+def _column(network: NetworkPlan) -> tuple[str, ...]:
     found = network.rehearsal
-    gpu = f"{found.device_bytes / 1e9:.1f} GB" if found.device_bytes else "none"
     return (
-        f"{network.name:<12} {found.parameters / 1e6:6.2f} M {found.seconds_per_step:6.2f} s "
-        f"{found.data_wait_fraction:8.0%} {found.seconds_per_validation:11.1f} s {_duration(network.seconds):>11} "
-        f"{found.checkpoint_bytes / 1e6:9.1f} MB {gpu:>10}"
+        network.name,
+        f"{found.parameters / 1e6:.2f} M",
+        f"{found.seconds_per_step:.2f} s",
+        f"{found.data_wait_fraction:.0%}",
+        f"{found.seconds_per_validation:.1f} s",
+        _duration(network.seconds),
+        f"{found.checkpoint_bytes / 1e6:.1f} MB",
+        f"{found.device_bytes / 1e9:.1f} GB" if found.device_bytes else "none",
     )
+
+
+def _table(columns: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return the lines of a table of four networks at most, which fits a panel of Slicer."""
+    widths = [max(map(len, column)) for column in columns]
+    rows = zip(*columns, strict=True)
+    return [
+        "  ".join(f"{c:<{w}}" if not i else f"{c:>{w}}" for i, (c, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
 
 
 def _duration(seconds: float) -> str:

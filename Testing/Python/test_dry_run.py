@@ -37,6 +37,11 @@ def test_a_dry_run_measures_every_network_and_names_what_is_refused(a_plan: Plan
     assert "drawn by a model" in refused.refused
     text = as_text(a_plan)
     assert "2 studies; 1 real; NC 1, AP 1, PVP 1, DELAY 1; 1 tumors in 1 of them; 1 to be registered; 1 refused" in text
+    table = text.split("\n\n")[2].splitlines()
+    first, *_others, last = (line.split()[0] for line in table)
+    assert (first, last, len(table)) == ("network", "GPU", 8)
+    assert max(map(len, table)) <= 60  # the width of a panel in Slicer
+    assert "Validation data: none" in as_text(replace(a_plan, validation=()))
     assert "refused: drawn: Study 'drawn' has a mask drawn by a model" in text
 
 

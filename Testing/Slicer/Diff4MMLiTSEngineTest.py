@@ -3,12 +3,26 @@
 The engine needs the packages of requirements.txt and torch; DIFF4MMLITS_PYTHON may name an interpreter that has them.
 """
 
+import tempfile
 import unittest
+from dataclasses import replace
+from pathlib import Path
 
 import slicer
 from Diff4MMLiTSPanelTest import settle
 
 LONGEST_S = 600
+RECIPE = """
+target = "autoencoder"
+name = "tiny"
+
+[train_autoencoder]
+spacing_mm = 6.0
+patch = [16, 16, 16]
+adversarial_weight = 0.0
+network = { channels = [8, 16], residual_layers = 1, latent_channels = 4, codes = 16 }
+loop = { steps = 100000, batch_size = 1 }
+"""
 
 
 class Diff4MMLiTSEngineTest(unittest.TestCase):
@@ -46,6 +60,75 @@ class Diff4MMLiTSEngineTest(unittest.TestCase):
         composite = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSliceCompositeNode")
         shown = slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID())
         self.assertTrue(shown.GetAttribute("Diff4MMLiTS.Checkerboard"))
+
+    def test_tumors_are_found_changed_and_changed_back(self):
+        """The threshold, a click and the undo of both change the table of lesions."""
+        self.ui.unregisterButton.click()
+        self.wait()
+        self.ui.applyButton.click()
+        self.wait()
+        tumors = self.gui.segment.tumors
+        before = tumors.lesions.lesions
+        self.assertTrue(before)
+        self.ui.thresholdSlider.value = 0.9
+        settle(5.0)
+        self.assertNotEqual(tumors.lesions.lesions, before)
+        self.ui.undoButton.click()
+        settle()
+        self.assertEqual([each.volume_ml for each in tumors.lesions.lesions], [each.volume_ml for each in before])
+        self.ui.removeTumorButton.click()
+        selection = slicer.mrmlScene.GetNodeByID("vtkMRMLSelectionNodeSingleton")
+        points = slicer.mrmlScene.GetNodeByID(selection.GetActivePlaceNodeID())
+        points.AddControlPointWorld(*before[0].center_ras_mm)
+        settle(1.0)
+        self.wait()
+        self.assertLess(sum(each.volume_ml for each in tumors.lesions.lesions), sum(e.volume_ml for e in before))
+        self.ui.undoButton.click()
+        settle()
+        self.assertEqual(len(tumors.lesions.lesions), len(before))
+
+    def wait_for_training(self, is_so, what):
+        """Wait until the Train tab shows something."""
+        for _second in range(LONGEST_S):
+            settle(1.0)
+            if is_so():
+                return
+        self.fail(f"{what}: {self.ui.trainingMessage.text}")
+
+    def test_a_training_goes_on_without_the_module_and_is_found_stopped_and_resumed(self):
+        """The module is reloaded while the training runs; its files tell all that is known of it."""
+        self.ui.unregisterButton.click()
+        self.wait()
+        from Diff4MMLiTSLib.gui.scene import write_study
+        from Diff4MMLiTSLib.gui.settings import write_setting
+        from Diff4MMLiTSLib.gui.synthesis import tumor_choices
+
+        for name in ("TrainRecipe", "TrainCohort", "TrainRun"):  # the user's next training begins with none of these
+            self.addCleanup(write_setting, name, "")
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            place, drawn = Path(folder), slicer.util.getNodesByClass("vtkMRMLSegmentationNode")[0]
+            study = replace(self.gui.study.study(), study_id="S01", tumor=tumor_choices(drawn))
+            (place / "cohort").mkdir()
+            write_study(study, place / "cohort" / "S01")
+            (place / "recipe.toml").write_text(RECIPE, encoding="utf-8")
+            self.ui.tabs.setCurrentWidget(self.ui.trainTab)
+            self.ui.recipeEdit.currentPath = str(place / "recipe.toml")
+            self.ui.trainCohortEdit.currentPath = str(place / "cohort")
+            self.ui.runFolderEdit.currentPath = str(place / "run")
+            settle()
+            self.ui.startTrainingButton.click()
+            self.wait_for_training(lambda: self.gui.train._shown, "no curve")
+            slicer.util.reloadScriptedModule("Diff4MMLiTS")
+            slicer.util.selectModule("Diff4MMLiTS")
+            self.gui = slicer.util.getModuleWidget("Diff4MMLiTS").gui
+            self.ui = self.gui.ui
+            self.wait_for_training(lambda: self.ui.stopTrainingButton.enabled, "not found again")
+            self.ui.stopTrainingButton.click()
+            self.wait_for_training(lambda: self.ui.resumeTrainingButton.enabled, "not stopped")
+            self.ui.resumeTrainingButton.click()
+            self.wait_for_training(lambda: self.ui.stopTrainingButton.enabled, "not resumed")
+            self.ui.stopTrainingButton.click()
+            self.wait_for_training(lambda: self.ui.resumeTrainingButton.enabled, "not stopped again")
 
     def test_a_canceled_job_changes_nothing(self):
         """The scene is as it was, and the panel works on."""

@@ -136,6 +136,34 @@ class Diff4MMLiTSPanelTest(unittest.TestCase):
             self.assertEqual(slicer.app.layoutManager().layout, before)
             self.assertEqual(slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"), [])
 
+    def press(self, key):
+        """Do what a key of the review does; Python in Slicer cannot send keys to the window."""
+        shortcuts = self.ui.reviewTab.findChildren("QShortcut")
+        (shortcut,) = (each for each in shortcuts if each.key.toString() == key)
+        self.assertTrue(shortcut.enabled, key)
+        shortcut.activated()
+
+    def test_twenty_pairs_are_reviewed_by_keys_with_the_module_ended_in_the_middle(self):
+        """Every decision is kept, and the review goes on at the first open pair."""
+        with tempfile.TemporaryDirectory() as folder:
+            write_pairs(Path(folder), 20)
+            self.ui.tabs.setCurrentWidget(self.ui.reviewTab)
+            self.ui.reviewerEdit.text = "R1"
+            self.widget.gui.review.open(Path(folder))
+            for key in "AARFAPRNUA":
+                self.press(key)
+            self.assertEqual(self.ui.pairCount.text, "6 of 20")
+            slicer.util.reloadScriptedModule("Diff4MMLiTS")
+            self.widget = slicer.util.getModuleWidget("Diff4MMLiTS")
+            self.ui = self.widget.gui.ui
+            self.ui.tabs.setCurrentWidget(self.ui.reviewTab)
+            self.widget.gui.review.open(Path(folder))
+            self.assertEqual(self.ui.pairCount.text, "6 of 20")
+            for _pair in range(15):
+                self.press("A")
+            self.assertIn("Open: 0, Accepted: 18, Rejected: 1, Flagged: 1", self.ui.reviewSummary.text)
+            self.widget.gui.review.close()
+
     def test_the_new_tabs_say_why_nothing_can_be_done_yet(self):
         """Every disabled button of Synthesize, Review and Train has a reason."""
         self.ui.reviewerEdit.text = ""

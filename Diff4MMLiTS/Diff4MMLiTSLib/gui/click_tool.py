@@ -46,9 +46,14 @@ class ClickTool:
         )
         self._node.SetHideFromEditors(True)
         self._node.SaveWithSceneOff()
+        self._node.SetControlPointLabelFormat("%N")
         self._node.CreateDefaultDisplayNodes()
-        if self._node.GetDisplayNode():
-            self._node.GetDisplayNode().SetSelectedColor(*(ADD_COLOR if positive else REMOVE_COLOR))
+        display = self._node.GetDisplayNode()
+        for set_color in (
+            display.SetSelectedColor,
+            display.SetActiveColor,
+        ):  # active: under the mouse
+            set_color(*(ADD_COLOR if positive else REMOVE_COLOR))
         self._node.AddObserver(slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent, self._placed)
         selection = slicer.mrmlScene.GetNodeByID(SELECTION)
         selection.SetReferenceActivePlaceNodeClassName(POINT_CLASS)

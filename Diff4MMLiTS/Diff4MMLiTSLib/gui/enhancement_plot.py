@@ -40,10 +40,12 @@ class EnhancementPlot:
             return
         nodes = self._plot.nodes or _made_nodes()
         table, chart, view = nodes[:3]
+        before = table.StartModify()  # no plot is drawn while a column is missing
         table.RemoveAllColumns()
         add_strings(table, PHASE_COLUMN, [str(phase) for phase in phases])
         for column, curve in (("Liver", liver), ("Lesion", lesion)):
             add_numbers(table, column, [curve[phase] for phase in phases])
+        table.EndModify(before)
         chart.GetNthPlotSeriesNode(1).SetName(name)
         chart.SetTitle(_("Enhancement of {lesion}").format(lesion=name))
         chart.Modified()

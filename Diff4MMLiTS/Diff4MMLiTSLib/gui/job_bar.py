@@ -42,6 +42,7 @@ class JobBar:
         icon = qt.QApplication.style().standardIcon(qt.QStyle.SP_MessageBoxWarning)
         ui.errorIcon.setPixmap(icon.pixmap(ICON_PIXELS, ICON_PIXELS))
         self.dismiss()
+        self._reserve_place()
         self._idle("")
 
     @property
@@ -88,6 +89,7 @@ class JobBar:
 
         It stops when the user cancels it, and when the bar is closed: the scene on which it works goes away.
         """
+        self.dismiss()
         self._begin(title)
         work = self._watched = object()
 
@@ -158,6 +160,11 @@ class JobBar:
             self._timer.task.cancel()
             self._idle("")
 
+    def _reserve_place(self) -> None:
+        """Keep the place of the bar and its line: the tabs below must not jump when a job begins or ends."""
+        self.say("…")
+        self.ui.jobPlace.minimumHeight = self.ui.jobPlace.property("sizeHint").height()
+
     def _begin(self, title: str) -> None:
         self._title, self._said = title, _("starting…")
         self.ui.jobProgressBar.visible = True
@@ -191,6 +198,7 @@ class JobBar:
         elif task.state is JobState.CANCELED:
             self.say(_("{job}: canceled; nothing was changed.").format(job=title))
         elif task.error:
+            self.say(_("{job}: failed.").format(job=title))
             self.fail(task.error, task.log)
 
     def _idle(self, message: str) -> None:

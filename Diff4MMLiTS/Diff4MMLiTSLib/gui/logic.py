@@ -128,17 +128,19 @@ def segment(study: SceneStudy, *, model: Path | str, device: str = "auto", fast:
     )
 
 
-def import_images(source: Path, out: Path, *, kind: str = "dicom") -> Job:
+def import_images(source: Path | str, out: Path | str, *, kind: str = "dicom") -> Job:
     """Make study folders of a DICOM folder (or a table, nnU-Net, MSD); the job's result is the cohort's path."""
     return _start(["import", str(_full(source)), str(_full(out)), "--from", kind])
 
 
-def register_folder(cohort: Path, out: Path, *, method: str = "deformable", device: str = "auto") -> Job:
+def register_folder(cohort: Path | str, out: Path | str, *, method: str = "deformable", device: str = "auto") -> Job:
     """Align every study of a folder; the job's result is the path of the new cohort. Finished studies are skipped."""
     return _start(["register", str(_full(cohort)), str(_full(out)), "--method", method, "--device", device])
 
 
-def segment_folder(cohort: Path, out: Path, *, model: Path | str, device: str = "auto", fast: bool = False) -> Job:
+def segment_folder(
+    cohort: Path | str, out: Path | str, *, model: Path | str, device: str = "auto", fast: bool = False
+) -> Job:
     """Segment every study of a folder; the job's result is the path of the new cohort. Finished ones are skipped."""
     arguments = ["segment", str(_full(cohort)), str(_full(out)), *_model(model, device)]
     return _start([*arguments, *(["--fast"] if fast else [])])
@@ -235,5 +237,5 @@ def _model(model: Path | str, device: str) -> list[str]:
     return ["--model", str(find_model(model, "segmenter")), "--device", device]
 
 
-def _full(path: Path) -> Path:
+def _full(path: Path | str) -> Path:
     return Path(path).expanduser().absolute()

@@ -10,7 +10,15 @@ import slicer
 
 from ..core.errors import Diff4MMLiTSError
 from .job_bar import JobBar
-from .models import InstalledModel, delete_model, import_model, list_models, models_folder, verify_model
+from .models import (
+    InstalledModel,
+    delete_model,
+    import_model,
+    imported_hash,
+    list_models,
+    models_folder,
+    verify_model,
+)
 from .texts import _
 from .widgets import Ui, allow, fill_table, on_click, prepare_table, waiting
 
@@ -65,6 +73,7 @@ class ModelPanel:
         model = self._chosen()
         self.ui.modelDetails.text = self._details(model) if model else ""
         self.ui.modelDetails.visible = model is not None
+        self.ui.modelDetails.toolTip = ""
         self.refresh()
 
     @staticmethod
@@ -91,8 +100,11 @@ class ModelPanel:
             return
         digest = self._attempt(lambda: verify_model(model))
         if digest:
-            whole = _("{name} is unchanged (SHA-256 {digest}…).")
-            self.ui.modelDetails.text = whole.format(name=model.name, digest=digest[:16])
+            same = _("{name} is unchanged since its import (SHA-256 {digest}…).")
+            unknown = _("{name} was not imported, so there is nothing to compare it with (SHA-256 {digest}…).")
+            text = same if imported_hash(model) else unknown
+            self.ui.modelDetails.text = text.format(name=model.name, digest=digest[:16])
+            self.ui.modelDetails.toolTip = digest
 
     def _delete(self) -> None:
         model = self._chosen()

@@ -119,14 +119,19 @@ def verify_model(model: InstalledModel) -> str:
         InputError: Files changed, are missing, or cannot be read.
     """
     found = model_hash(model.folder)
-    record = _hash_file(model.folder)
-    if record.is_file() and record.read_text(encoding="ascii").strip() != found:
+    if imported_hash(model) not in ("", found):
         raise InputError(
             _("The model '{model}' changed since it was imported").format(model=model.name),
             expected=_("the files that were imported"),
             remedy=_("Delete it and import it again from where it came"),
         )
     return found
+
+
+def imported_hash(model: InstalledModel) -> str:
+    """Return the hash that a model had at its import; empty when it was not imported, so that nothing is known."""
+    record = _hash_file(model.folder)
+    return record.read_text(encoding="ascii").strip() if record.is_file() else ""
 
 
 def model_hash(folder: Path) -> str:

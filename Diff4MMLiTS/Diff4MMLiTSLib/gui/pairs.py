@@ -22,14 +22,12 @@ from .texts import _
 HASH_FILE = ".review-hashes.json"
 """Remembers the hashes of files that did not change since, so that a cohort is opened at once the next time."""
 NOTE_FILE = "README.txt"
-NOT_ANONYMOUS = (
+NOT_ANONYMOUS = _(
     "Synthetic is not anonymous. Outside the tumors and a band of at most 12 mm around them, a pair that was made from "
     "a patient's CT is that patient's CT, voxel by voxel. Store, share and delete it as you would the CT itself."
 )
-NOTE = (
-    "These studies are synthetic: their tumors were made by a generative model, and reviewers accepted them.\n\n"
-    f"{NOT_ANONYMOUS}\n"
-)
+ACCEPTED = _("These studies are synthetic: their tumors were made by a generative model, and reviewers accepted them.")
+NOTE = f"{ACCEPTED}\n\n{NOT_ANONYMOUS}\n"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,17 @@ from ..core.study_records import Json, read_record, write_record
 from .crossing import read_image, to_lps, write_image
 from .job import Reply, Worker
 from .scene import SceneClosedError, SegmentationResult, read_values
-from .segments import LIVER_ID, mask_of, set_liver, set_tumors, tumor_ids, world_to_node
+from .segments import (
+    LIVER_ID,
+    Tumors,
+    largest_first,
+    mask_of,
+    set_liver,
+    set_tumors,
+    show_tumors,
+    tumor_ids,
+    world_to_node,
+)
 from .texts import _
 from .world import Voxels, image_of
 
@@ -30,6 +40,7 @@ DEFAULT_THRESHOLD = 0.5
 """Where the engine draws the border."""
 LONGEST_HISTORY = 50
 """Changes that can be taken back; a mask of 512 x 512 x 300 takes about 100 kB of memory."""
+NOWHERE = (slice(0, 0),) * 3
 Point = tuple[float, float, float]
 
 
@@ -95,6 +106,8 @@ class Refinement:
     def set_threshold(self, threshold: float, *, is_final: bool = True) -> None:
         """Show the tumors of another threshold; a drag of a slider is one undo step, its last call ``is_final``.
 
+        In 3D they are seen after the last call: making surfaces takes longer than all the rest.
+
         Raises:
             InputError: The result has no probability.
             SceneClosedError: The segmentation is no longer in the scene.
@@ -102,14 +115,18 @@ class Refinement:
         self._check()
         if not (self._folder / PROBABILITY_FILE).is_file():
             raise InputError(_("This result has no probability"), expected=_("a segmentation that was made here"))
-        self._before = self._before or self._state()
-        if threshold != self._threshold:
-            self._threshold = threshold
-            set_tumors(self._result.node, self._probability.tumor(threshold, self._voxels()), self._index_to_node())
-        if is_final:
-            before, self._before = self._before, None
-            if threshold != before.threshold:
-                self._did(before)
+        if threshold == self._threshold and self._before is None:
+            return
+        before = self._before or self._state()
+        self._before = None if is_final else before
+        is_new, self._threshold = threshold != self._threshold, threshold
+        if is_final and threshold == before.threshold:  # back where it began: with what was drawn by hand
+            self._show_tumors(before.tumor)
+        elif is_new or is_final:
+            tumors = self._probability.tumors(threshold, self._voxels())
+            show_tumors(self._result.node, tumors, self._index_to_node(), with_surface=is_final)
+        if is_final and threshold != before.threshold:
+            self._did(before)
 
     def click(self, point_ras_mm: Point, *, positive: bool) -> Reply:
         """Ask the worker to add the tumor at a point, or to take it away; the reply's result is this object's node.
@@ -119,6 +136,7 @@ class Refinement:
             SceneClosedError: The segmentation is no longer in the scene.
         """
         self._check()
+        self._end_drag()
         if self.worker is None or self._result.study_folder is None:
             raise InputError(_("There is no worker for clicks"), expected=_("a result of a model of this computer"))
         before = self._state()
@@ -144,10 +162,12 @@ class Refinement:
 
     def undo(self) -> None:
         """Take the last change back; harmless when there is none."""
+        self._end_drag()
         self._go(self._undo, self._redo)
 
     def redo(self) -> None:
         """Make the change that was taken back again; harmless when there is none."""
+        self._end_drag()
         self._go(self._redo, self._undo)
 
     def close(self) -> None:
@@ -176,11 +196,11 @@ class Refinement:
         if not source:
             return
         self._check()
-        target.append(self._state())
-        state = source.pop()
-        node, to_node, shape = self._result.node, self._index_to_node(), self._probability.shape
-        set_liver(node, _unpacked(state.liver, shape), to_node)
-        set_tumors(node, _unpacked(state.tumor, shape), to_node)
+        now, state = self._state(), source.pop()
+        target.append(now)
+        if state.liver != now.liver:  # its surface takes seconds
+            self._show_liver(state.liver)
+        self._show_tumors(state.tumor)
         if state.folder != self._folder:
             self._folder = state.folder
             self._probability = _Probability.read(state.folder, self._record)
@@ -191,9 +211,20 @@ class Refinement:
         record = read_record(out / STUDY_FILE, newest=FORMAT)
         liver, tumor = self._written[out] = _masks_in(out, record)
         self._probability = _Probability.read(out, record)
-        set_liver(self._result.node, _unpacked(liver, self._probability.shape), self._index_to_node())
-        set_tumors(self._result.node, _unpacked(tumor, self._probability.shape), self._index_to_node())
+        self._show_liver(liver)
+        self._show_tumors(tumor)
         self._folder = out
+
+    def _end_drag(self) -> None:
+        """Make one undo step of what the slider did until now; what comes next is another."""
+        if self._before is not None:
+            self.set_threshold(self._threshold)
+
+    def _show_liver(self, packed: bytes) -> None:
+        set_liver(self._result.node, _unpacked(packed, self._probability.shape), self._index_to_node())
+
+    def _show_tumors(self, packed: bytes) -> None:
+        set_tumors(self._result.node, _unpacked(packed, self._probability.shape), self._index_to_node())
 
     def _write(self, folder: Path) -> Path:
         """Write the segmentation as it is now, edits included, for the worker."""
@@ -228,13 +259,13 @@ class _Probability:
 
     Args:
         shape: Of the whole grid, (Z, Y, X).
-        box: Where it is above 0; None when it is nowhere, or was not written.
+        box: Where it is above 0; empty when it is nowhere, or was not written.
         values: In the box, 0 to 255.
         least_voxels: Smaller components are no tumor, as in the engine.
     """
 
     shape: tuple[int, ...]
-    box: tuple[slice, ...] | None
+    box: tuple[slice, ...]
     values: Voxels
     least_voxels: float
 
@@ -242,30 +273,27 @@ class _Probability:
     def read(cls, folder: Path, record: Json) -> _Probability:
         liver, matrix = read_values(folder / str(record["liver"]["file"]))
         if not (folder / PROBABILITY_FILE).is_file():
-            return cls(liver.shape, None, np.zeros(0, np.uint8), 0.0)
+            return cls(liver.shape, NOWHERE, liver[NOWHERE], 0.0)
         values = read_values(folder / PROBABILITY_FILE)[0]
         inside = np.where(liver > 0, values, 0)
         voxel_ml = abs(float(np.linalg.det(matrix[:3, :3]))) / 1000.0
-        box = bounding_box(inside > 0)
-        return cls(liver.shape, box, inside[box] if box else inside[:0], _minimum_tumor_ml(record) / voxel_ml)
+        box = bounding_box(inside > 0) or NOWHERE
+        return cls(liver.shape, box, inside[box], _minimum_tumor_ml(record) / voxel_ml)
 
     @classmethod
     def nothing(cls) -> _Probability:
-        return cls((0, 0, 0), None, np.zeros(0, np.uint8), 0.0)
+        return cls((0, 0, 0), NOWHERE, np.zeros((0, 0, 0), np.uint8), 0.0)
 
-    def tumor(self, threshold: float, added: Sequence[tuple[int, ...]]) -> NDArray[np.bool_]:
+    def tumors(self, threshold: float, added: Sequence[tuple[int, ...]]) -> Tumors:
         """Return where the probability reaches a threshold above 0; what holds an added voxel is never too small."""
-        mask = np.zeros(self.shape, dtype=bool)
-        if self.box is not None:
-            labels, count = ndimage.label(self.values >= max(threshold * 255, 1), structure=TOUCHING)
-            sizes = np.bincount(labels.ravel(), minlength=count + 1)
-            is_kept = sizes >= self.least_voxels
-            start = [part.start for part in self.box]
-            inside = [np.subtract(each, start) for each in added]
-            is_kept[[labels[tuple(each)] for each in inside if _is_in(each, labels.shape)]] = True
-            is_kept[0] = False
-            mask[self.box] = is_kept[labels]
-        return mask
+        labels, count = ndimage.label(self.values >= max(threshold * 255, 1), structure=TOUCHING)
+        sizes = np.bincount(labels.ravel(), minlength=count + 1)
+        is_kept = sizes >= self.least_voxels
+        start = tuple(part.start for part in self.box)
+        inside = [np.subtract(each, start) for each in added]
+        is_kept[[labels[tuple(each)] for each in inside if _is_in(each, labels.shape)]] = True
+        is_kept[0] = False
+        return Tumors(labels, largest_first(sizes, is_kept), start)
 
 
 def _masks_in(folder: Path, record: Json) -> tuple[bytes, bytes]:

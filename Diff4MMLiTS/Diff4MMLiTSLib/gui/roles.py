@@ -52,7 +52,7 @@ def evidence_of(volume: slicer.vtkMRMLScalarVolumeNode) -> PhaseEvidence:
     """Return what role, name and DICOM headers of a volume say about its phase; fast, looks at no voxel."""
     role = role_of(volume)
     if role is not None:
-        return PhaseEvidence(role, 1.0, (f"its role in the scene is {ROLES[role]}",))
+        return PhaseEvidence(role, 1.0, (_("its role in the scene is {role}").format(role=ROLES[role]),))
     return _evidence_of_texts(volume)
 
 
@@ -73,7 +73,7 @@ def evidence_with_images(
     progress = progress or silent()
     findings = []
     for index, volume in enumerate(volumes):
-        progress.update(index / len(volumes), f"looking at {volume.GetName()}")
+        progress.update(index / len(volumes), _("looking at {volume}").format(volume=volume.GetName()))
         findings.append(findings_of(_as_volume(volume)))
     from_images = evidence_from_findings(findings)
     return tuple(
@@ -120,7 +120,7 @@ def check_roles(choices: Sequence[tuple[slicer.vtkMRMLScalarVolumeNode, Phase]])
 def _evidence_of_texts(volume: slicer.vtkMRMLScalarVolumeNode) -> PhaseEvidence:
     headers = _evidence_of_headers(volume)
     # Slicer names a volume after its series description: the name tells something new only without DICOM headers
-    return headers if headers is not None else phase_from_text(volume.GetName() or "", where="name of the volume")
+    return headers if headers is not None else phase_from_text(volume.GetName() or "", where=_("name of the volume"))
 
 
 def _evidence_of_headers(volume: slicer.vtkMRMLScalarVolumeNode) -> PhaseEvidence | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from scipy import ndimage
 
 from ..core.lesions import TOUCHING
 from ..core.metrics import bounding_box
-from .world import Lattice, array_of, as_array, as_matrix, image_of, lattice_of, segment_on
+from .world import Lattice, as_array, as_matrix, image_of, lattice_of, paint_segment
 
 LIVER_TERMINOLOGY = (
     "Segmentation category and type - 3D Slicer General Anatomy list~SCT^123037004^Anatomical Structure"
@@ -32,6 +33,8 @@ LIVER_OPACITY_3D = 0.3
 SOURCE_TAG = "Diff4MMLiTS.Source"
 """Tag of a segment: who drew it, as in study.json. What has no tag was drawn by hand."""
 MODEL, BY_HAND = "model", "annotation"
+
+SURFACE = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
 
 BoolArray = NDArray[np.bool_]
 FloatArray = NDArray[np.float64]
@@ -67,6 +70,21 @@ class Part:
     mask: BoolArray
     start: Sequence[int]
     index_to_node: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Tumors:
+    """The tumors of a study, each one connected.
+
+    Args:
+        labels: Which tumor each voxel of a box belongs to, (Z, Y, X).
+        numbers: The labels that are tumors, largest first; all others are none.
+        start: Index (z, y, x) of the box's first voxel on the lattice.
+    """
+
+    labels: NDArray[np.signedinteger[Any]]
+    numbers: tuple[int, ...]
+    start: tuple[int, ...] = (0, 0, 0)
 
 
 def new_segmentation(name: str, reference: slicer.vtkMRMLVolumeNode) -> Any:  # noqa: ANN401 (MRML is not typed)
@@ -106,19 +124,51 @@ def set_tumors(
         index_to_node: Voxel index (x, y, z) -> coordinates of the node, (4, 4), RAS mm.
         source: Who drew it, as in study.json.
     """
-    for segment_id in tumor_ids(node):
-        node.GetSegmentation().RemoveSegment(segment_id)
+    show_tumors(node, tumors_in(mask), index_to_node, source=source)
+
+
+def tumors_in(mask: BoolArray) -> Tumors:
+    """Return the components of a mask (Z, Y, X)."""
     box = bounding_box(mask)
     if box is None:
-        return
+        return Tumors(np.zeros((0, 0, 0), dtype=np.int32), ())
     labels, count = ndimage.label(mask[box], structure=TOUCHING)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    inside = ndimage.find_objects(labels)
-    for number, index in enumerate(np.argsort(-sizes, kind="stable"), start=1):
-        part = inside[index]
-        start = [part[axis].start + box[axis].start for axis in (2, 1, 0)]
-        look = Look(f"Tumor {number}", TUMOR_TERMINOLOGY, TUMOR_COLOR, source)
-        _add(node, f"{TUMOR_ID}{number}", look, Part(labels[part] == index + 1, start, index_to_node))
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    return Tumors(labels, largest_first(sizes, np.arange(count + 1) > 0), tuple(part.start for part in box))
+
+
+def largest_first(sizes: NDArray[np.int64], is_tumor: BoolArray) -> tuple[int, ...]:
+    """Return the labels that are tumors in the order of their segments; both arrays are by label."""
+    return tuple(int(label) for label in np.argsort(-sizes, kind="stable") if is_tumor[label])
+
+
+def show_tumors(
+    node: slicer.vtkMRMLSegmentationNode,
+    tumors: Tumors,
+    index_to_node: FloatArray,
+    *,
+    source: str = MODEL,
+    with_surface: bool = True,
+) -> None:
+    """Replace all tumor segments.
+
+    Args:
+        node: Other segments stay.
+        tumors: The new ones.
+        index_to_node: Voxel index (x, y, z) -> coordinates of the node, (4, 4), RAS mm.
+        source: Who drew them, as in study.json.
+        with_surface: Whether they are seen in 3D, where the segmentation is; without is several times faster.
+    """
+    inside = ndimage.find_objects(tumors.labels) if tumors.numbers else []
+    with _one_change(node):
+        for segment_id in tumor_ids(node):
+            node.GetSegmentation().RemoveSegment(segment_id)
+        for number, label in enumerate(tumors.numbers, start=1):
+            box = inside[label - 1]
+            start = [box[axis].start + tumors.start[axis] for axis in (2, 1, 0)]
+            look = Look(f"Tumor {number}", TUMOR_TERMINOLOGY, TUMOR_COLOR, source)
+            part = Part(tumors.labels[box] == label, start, index_to_node)
+            _add(node, f"{TUMOR_ID}{number}", look, part, with_surface=with_surface)
 
 
 def mask_of(
@@ -137,7 +187,7 @@ def mask_of(
     union = np.zeros((depth, height, width), dtype=bool)
     for segment_id in segment_ids:
         if segment_id in _ids(node):
-            union |= array_of(segment_on(node, segment_id, lattice).GetImageData()) > 0
+            paint_segment(union, node, segment_id, lattice)
     return union
 
 
@@ -188,6 +238,18 @@ def put_beside(node: slicer.vtkMRMLNode, reference: slicer.vtkMRMLNode) -> None:
         hierarchy.CreateItem(parent, node)
 
 
+@contextmanager
+def _one_change(node: slicer.vtkMRMLSegmentationNode) -> Iterator[None]:
+    """Tell the views once of all that is done to a segmentation, not once per segment."""
+    nodes = [node, *filter(None, [node.GetDisplayNode()])]
+    before = [each.StartModify() for each in nodes]
+    try:
+        yield
+    finally:
+        for each, was_modifying in zip(nodes, before, strict=True):
+            each.EndModify(was_modifying)
+
+
 def _ids(node: slicer.vtkMRMLSegmentationNode) -> tuple[str, ...]:
     segmentation = node.GetSegmentation()
     return tuple(segmentation.GetNthSegmentID(index) for index in range(segmentation.GetNumberOfSegments()))
@@ -202,7 +264,9 @@ def _tag(node: slicer.vtkMRMLSegmentationNode, segment_id: str, name: str) -> st
     return str(text) if node.GetSegmentation().GetSegment(segment_id).GetTag(name, text) else ""
 
 
-def _add(node: slicer.vtkMRMLSegmentationNode, segment_id: str, look: Look, part: Part) -> None:
+def _add(
+    node: slicer.vtkMRMLSegmentationNode, segment_id: str, look: Look, part: Part, *, with_surface: bool = True
+) -> None:
     image = slicer.vtkOrientedImageData()
     image.ShallowCopy(image_of(part.mask.astype(np.uint8)))
     bounds = zip(part.start, part.mask.shape[::-1], strict=True)
@@ -213,6 +277,8 @@ def _add(node: slicer.vtkMRMLSegmentationNode, segment_id: str, look: Look, part
     segment.SetColor(*look.color)
     segment.SetTag(segment.GetTerminologyEntryTagName(), look.terminology)
     segment.SetTag(SOURCE_TAG, look.source)
-    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
-    segment.AddRepresentation(name, image)
+    names = slicer.vtkSegmentationConverter
+    segment.AddRepresentation(names.GetSegmentationBinaryLabelmapRepresentationName(), image)
+    if not with_surface and node.GetSegmentation().ContainsRepresentation(SURFACE):
+        segment.AddRepresentation(SURFACE, vtk.vtkPolyData())  # an empty one is not made anew
     node.GetSegmentation().AddSegment(segment, segment_id)

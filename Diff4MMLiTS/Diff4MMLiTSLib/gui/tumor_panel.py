@@ -25,7 +25,7 @@ from .widgets import Ui, allow, on_click, silent
 LIVE_MS = 60
 """Between a move of the slider and new tumors: several moves become one update."""
 SETTLED_MS = 500
-"""After this long without a move the slider has arrived: one undo step, and the lesions are measured."""
+"""After this long without a move of a slider that nobody holds: one undo step, and the lesions are measured."""
 
 
 class TumorPanel:
@@ -48,7 +48,7 @@ class TumorPanel:
         self._edits: list[tuple[Any, int]] = []  # Any: MRML is not typed
         self._tool = ClickTool(self._click, self._stop_clicking)
         self._live = later(LIVE_MS, lambda: self._apply_threshold(is_final=False))
-        self._settled = later(SETTLED_MS, lambda: self._apply_threshold(is_final=True))
+        self._settled = later(SETTLED_MS, self._settle)
         self._measure_soon = later(SETTLED_MS, self.measure)
         ui.thresholdSlider.valueChanged.connect(self._threshold_moved)
         ui.addTumorButton.toggled.connect(lambda is_on: self._aim(ui.addTumorButton, is_on))
@@ -94,6 +94,7 @@ class TumorPanel:
 
     def measure(self) -> None:
         """Measure the tumors as they are now, edits included."""
+        self._measure_soon.stop()
         if self.result is not None and slicer.mrmlScene.IsNodePresent(self.result.node):
             self.lesions.measure(self.result.node, self.result.study)
         else:
@@ -118,7 +119,14 @@ class TumorPanel:
 
     def _threshold_moved(self, _value: float) -> None:
         if self.refinement is not None and not _same(self.ui.thresholdSlider.value, self.refinement.threshold):
-            self._live.start()
+            if not self._live.active:  # at most one update in LIVE_MS, and none is put off by the next move
+                self._live.start()
+            self._settled.start()
+
+    def _settle(self) -> None:
+        if qt.QApplication.mouseButtons() == qt.Qt.NoButton:
+            self._apply_threshold(is_final=True)
+        else:  # in the middle of a drag; the mouse may rest there, or the computer be slow
             self._settled.start()
 
     def _apply_threshold(self, *, is_final: bool) -> None:
@@ -142,7 +150,10 @@ class TumorPanel:
         other.checked = False
         if self._worker is not None:
             self._worker.start()
-        self._tool.start(positive=button is self.ui.addTumorButton)
+        is_add = button is self.ui.addTumorButton
+        self._tool.start(positive=is_add)
+        false = _("Click into what is no tumor, in a slice view.")
+        self.bar.say(_("Click into a missed tumor, in a slice view.") if is_add else false)
 
     def _stop_clicking(self) -> None:
         self.ui.addTumorButton.checked = False

@@ -76,22 +76,32 @@ def segment_on(
     node: slicer.vtkMRMLSegmentationNode, segment_id: str, lattice: Lattice
 ) -> slicer.vtkMRMLLabelMapVolumeNode:
     """Return a segment as a mask of 0 and 1 on a lattice in the world (nearest neighbor), in no scene."""
+    mask = np.zeros(lattice.size[::-1], dtype=bool)
+    paint_segment(mask, node, segment_id, lattice)
+    return _node_of(image_of(mask.view(np.uint8)), lattice, "vtkMRMLLabelMapVolumeNode")
+
+
+def paint_segment(
+    mask: NDArray[np.bool_], node: slicer.vtkMRMLSegmentationNode, segment_id: str, lattice: Lattice
+) -> None:
+    """Set the voxels of a segment in a mask (Z, Y, X) on a lattice in the world (nearest neighbor)."""
     image = segment_image(node, segment_id)
+    if image.IsEmpty():
+        return
     matrix = vtk.vtkMatrix4x4()
     image.GetImageToWorldMatrix(matrix)
-    if image.IsEmpty():
-        mask = np.zeros(lattice.size[::-1], dtype=np.uint8)
-        return _node_of(image_of(mask), lattice, "vtkMRMLLabelMapVolumeNode")
-    extent = image.GetExtent()
     parent = node.GetParentTransformNode()
-    if parent is None and Lattice(lattice.size, as_array(matrix)).same_as(lattice):
-        mask = _pasted(array_of(image) > 0, extent[::2], lattice.size[::-1])
-        return _node_of(image_of(mask), lattice, "vtkMRMLLabelMapVolumeNode")
+    if parent is None or parent.IsTransformToWorldLinear():
+        to_world = vtk.vtkMatrix4x4()
+        if parent is not None:
+            parent.GetMatrixTransformToWorld(to_world)
+        if Lattice(lattice.size, as_array(to_world) @ as_array(matrix)).same_as(lattice):
+            _paste(mask, array_of(image) > 0, image.GetExtent()[::2])
+            return
     plain = vtk.vtkImageData()  # image coordinates are voxel indices, as those of a volume node's are
-    plain.SetExtent(extent)
+    plain.SetExtent(image.GetExtent())
     plain.GetPointData().SetScalars(image.GetPointData().GetScalars())
-    mask_image = _resampled(plain, as_array(matrix), _transform(None, parent), lattice, is_mask=True)
-    return _node_of(mask_image, lattice, "vtkMRMLLabelMapVolumeNode")
+    mask |= array_of(_resampled(plain, as_array(matrix), _transform(None, parent), lattice, is_mask=True)) > 0
 
 
 def segment_image(node: slicer.vtkMRMLSegmentationNode, segment_id: str) -> Any:  # noqa: ANN401 (VTK is not typed)
@@ -154,15 +164,13 @@ def _node_of(image: vtk.vtkImageData, lattice: Lattice, class_name: str) -> Any:
     return node
 
 
-def _pasted(part: NDArray[np.bool_], start_xyz: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return a mask (Z, Y, X) with a part in it; what reaches beyond is cut off."""
-    mask = np.zeros(shape, dtype=np.uint8)
+def _paste(mask: NDArray[np.bool_], part: NDArray[np.bool_], start_xyz: tuple[int, ...]) -> None:
+    """Set the voxels of a part in a mask (Z, Y, X); what reaches beyond is cut off."""
     low = np.array(start_xyz[::-1])
-    first, last = np.clip(low, 0, shape), np.clip(low + part.shape, 0, shape)
+    first, last = np.clip(low, 0, mask.shape), np.clip(low + part.shape, 0, mask.shape)
     here = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
     there = tuple(slice(a, b) for a, b in zip(first - low, last - low, strict=True))
-    mask[here] = part[there]
-    return mask
+    mask[here] |= part[there]
 
 
 def _size(image: vtk.vtkImageData) -> tuple[int, int, int]:

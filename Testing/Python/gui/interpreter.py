@@ -37,8 +37,16 @@ def write(folder, record, like, liver, probability):
     kept = {key: record[key] for key in ("format", "study_id", "reference_phase") if key in record}
     (folder / "study.json").write_text(json.dumps({**kept, **masks, "intended_use": "For trying the software."}))
 
+def studies(source):
+    source = Path(source)
+    return [source] if (source / "study.json").exists() else [path.parent for path in source.glob("*/study.json")]
+
 def segment(source, out, *_options):
-    source, out = Path(source), Path(out)
+    for study in studies(source):
+        segment_one(study, Path(out))
+    say(event="result", path=str(out))
+
+def segment_one(source, out):
     record, image = images(source)
     values = sitk.GetArrayFromImage(image)
     for step in range(4):
@@ -46,7 +54,6 @@ def segment(source, out, *_options):
         time.sleep(SLOW_S)
     liver = values > LIVER_HU
     write(out / record["study_id"], record, image, liver, np.where(liver & (values < TUMOR_HU), 200, 40))
-    say(event="result", path=str(out))
 
 def serve(*_options):
     say(event="ready")
@@ -64,7 +71,11 @@ def serve(*_options):
         say(event="result", request=request["request"], path=request["out"])
 
 def register(source, out, *_options):
-    source, out = Path(source), Path(out)
+    for study in studies(source):
+        register_one(study, Path(out))
+    say(event="result", path=str(out))
+
+def register_one(source, out):
     record, reference = images(source)
     target = out / record["study_id"]
     shutil.copytree(source, target)
@@ -73,7 +84,6 @@ def register(source, out, *_options):
     others = [phase for phase in record["phases"] if phase != record.get("reference_phase", "PVP")]
     qa = {"register": {**doubt, "seconds": 1.0, "phases": {phase: doubt for phase in others}}}
     (target / "qa.json").write_text(json.dumps(qa))
-    say(event="result", path=str(out))
 
 def export(kind, source, out, *options):
     record, _image = images(Path(source))

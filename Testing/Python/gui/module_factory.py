@@ -108,6 +108,14 @@ class Driver:
         table.cellWidget(row, 0).setCurrentText(text)
         self.settle()
 
+    def unexplained(self):
+        """Return the disabled controls that do not say why; a parent that is disabled says it for its children."""
+        controls = (QtWidgets.QPushButton, QtWidgets.QComboBox, QtWidgets.QAbstractSpinBox, QtWidgets.QLineEdit)
+        named = [getattr(self.ui, name) for name in vars(self.ui) if not name.startswith("_")]
+        mine = [each for each in named if isinstance(each, controls) or type(each).__name__.startswith("Ctk")]
+        disabled = [each for each in mine if not each.enabled and each.parentWidget().enabled]
+        return [each.objectName for each in disabled if each.toolTip in ("", each.property("tipWhenEnabled"))]
+
     def close(self):
         """Close the application's window with the module in it."""
         self.widget.cleanup()

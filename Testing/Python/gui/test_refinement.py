@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import slicer
 
 from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.core.grid import Volume
@@ -123,6 +124,64 @@ def test_a_drag_of_the_slider_is_one_change(a_result):
     refinement.undo()
     assert shown(a_result) == first
     assert not refinement.can_undo
+
+
+def surfaces(result):
+    """Return how many points the surface of each tumor has."""
+    parts = [result.node.GetClosedSurfaceInternalRepresentation(each) for each in tumor_ids(result.node)]
+    return [part.GetNumberOfPoints() for part in parts]
+
+
+def test_while_the_slider_moves_no_surface_is_made(a_result):
+    refinement = Refinement(a_result)
+    assert surfaces(a_result)[0] > 0
+    refinement.set_threshold(0.3, is_final=False)
+    assert surfaces(a_result) == [0]
+    refinement.set_threshold(0.3)
+    assert surfaces(a_result)[0] > 0
+
+
+def test_the_views_are_told_once_of_all_tumors(a_result):
+    refinement, told = Refinement(a_result), []
+    for event in (slicer.vtkSegmentation.SegmentAdded, slicer.vtkSegmentation.SegmentRemoved):
+        a_result.node.AddObserver(event, lambda _node, name: told.append(name))
+    scattered = np.zeros(SHAPE, dtype=bool)
+    scattered[2:5, 3:7, 3:7] = scattered[8:10, 12:17, 15:20] = True
+    set_tumors(a_result.node, scattered, matrix_of(a_result.study.reference))
+    assert len(tumor_ids(a_result.node)) == 2
+    refinement.set_threshold(0.3)
+    assert len(told) == 4
+
+
+def test_a_drag_that_ends_where_it_began_keeps_what_was_drawn_by_hand(a_result):
+    refinement = Refinement(a_result)
+    drawn = np.zeros(SHAPE, dtype=bool)
+    drawn[2:5, 3:9, 3:9] = True
+    set_tumors(a_result.node, drawn, matrix_of(a_result.study.reference))
+    refinement.set_threshold(0.3, is_final=False)
+    refinement.set_threshold(0.5)
+    assert np.array_equal(tumors(a_result), drawn)
+    assert surfaces(a_result)[0] > 0
+    assert not refinement.can_undo
+
+
+def test_undo_in_the_middle_of_a_drag_takes_the_drag_back_and_no_more(a_result):
+    refinement = Refinement(a_result)
+    refinement.set_threshold(0.3)
+    before = shown(a_result)
+    refinement.set_threshold(0.9, is_final=False)
+    refinement.undo()
+    assert (shown(a_result), refinement.threshold, refinement.can_undo) == (before, 0.3, True)
+    refinement.redo()
+    assert (shown(a_result), refinement.threshold) == (0, 0.9)
+
+
+def test_undo_of_the_tumors_leaves_the_liver_alone(a_result):
+    refinement = Refinement(a_result)
+    liver = a_result.node.GetSegmentation().GetSegment("Liver")
+    refinement.set_threshold(0.3)
+    refinement.undo()
+    assert a_result.node.GetSegmentation().GetSegment("Liver") is liver
 
 
 def test_edits_by_hand_come_back_with_undo(a_result):

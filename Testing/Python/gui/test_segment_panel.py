@@ -14,6 +14,7 @@ import qt_stand_in
 import slicer
 from abdomen_scene import add_phases
 
+from Diff4MMLiTSLib.gui import process
 from Diff4MMLiTSLib.gui.segments import new_segmentation
 from gui.fake_engine import until
 
@@ -52,6 +53,10 @@ def test_apply_finds_liver_and_tumors_and_measures_them(segmented):
     assert [float(hu) for hu in large[3:]] == pytest.approx([115, 75, 80], abs=3)
     assert float(small[1]) < float(large[1])
     assert "For trying the software" in segmented.ui.jobMessage.text
+
+
+def test_with_a_result_every_disabled_control_says_why(segmented):
+    assert segmented.unexplained() == []
 
 
 def test_a_result_hides_the_segmentations_that_it_replaces(segmented):
@@ -116,6 +121,33 @@ def test_the_threshold_changes_the_tumors_live_and_one_drag_is_one_undo(segmente
     assert not segmented.ui.undoButton.enabled
     segmented.click("redoButton")
     assert tumors(segmented) == []
+
+
+def test_a_drag_that_rests_is_one_undo_all_the_same(segmented, monkeypatch):
+    before, qt = tumors(segmented), qt_stand_in.QtCore.Qt
+    held = [qt.LeftButton]
+    monkeypatch.setattr(qt_stand_in.QtWidgets.QApplication, "mouseButtons", staticmethod(lambda: held[0]))
+    for value in (0.3, 0.9):
+        segmented.ui.thresholdSlider.value = value
+        segmented.settle(0.8)
+    assert not segmented.ui.undoButton.enabled
+    held[0] = qt.NoButton
+    segmented.settle(0.8)
+    assert tumors(segmented) == []
+    segmented.click("undoButton")
+    assert tumors(segmented) == before
+    assert segmented.ui.thresholdSlider.value == pytest.approx(0.5)
+
+
+def test_the_tumors_follow_while_the_slider_keeps_moving(segmented, monkeypatch):
+    refinement, seen = segmented.gui.segment.tumors.refinement, []
+    monkeypatch.setattr(refinement, "set_threshold", lambda threshold, is_final: seen.append((threshold, is_final)))
+    for step in range(1, 16):
+        segmented.ui.thresholdSlider.value = 0.5 + 0.02 * step
+        qt_stand_in.QtCore.QThread.msleep(20)
+        slicer.app.processEvents()
+    assert seen
+    assert not any(is_final for _threshold, is_final in seen)
 
 
 def test_a_threshold_that_an_older_scene_remembers_changes_nothing(segmented):
@@ -200,6 +232,15 @@ def test_a_device_that_a_scene_brought_is_shown_as_long_as_it_is_used(module):
     assert module.widget.logic.getParameterNode().device == "auto"
 
 
+def test_the_point_under_the_mouse_says_and_shows_what_the_click_will_do(segmented):
+    for button, red, green in (("addTumorButton", 0.2, 0.8), ("removeTumorButton", 0.9, 0.2)):
+        segmented.click(button)
+        (node,) = slicer.util.getNodesByClass("vtkMRMLMarkupsFiducialNode")
+        assert node.GetDisplayNode().GetActiveColor()[:2] == pytest.approx((red, green))
+        assert node.GetControlPointLabelFormat() == "%N"
+        assert "Click into" in segmented.ui.jobMessage.text
+
+
 def test_leaving_the_place_mode_releases_the_button(segmented):
     segmented.click("addTumorButton")
     slicer.mrmlScene.GetNodeByID("vtkMRMLInteractionNodeSingleton").SwitchToViewTransformMode()
@@ -259,6 +300,7 @@ def test_a_failure_shows_what_to_do_and_the_log(module, tmp_path, monkeypatch):
     module.click("applyButton")
     with pytest.raises(AssertionError, match="Close other programs"):
         module.wait_for_job()
+    assert module.ui.jobMessage.text == "Segment: failed."
     module.click("detailsButton")
     assert "a line of the log" in module.ui.logText.toPlainText()
     assert module.ui.logText.visible
@@ -274,10 +316,54 @@ def test_a_running_job_is_canceled_and_disables_the_rest_with_a_reason(module, t
     module.click("applyButton")
     module.settle(1.0)
     assert "Segment" in module.ui.applyButton.toolTip
+    assert module.unexplained() == []
     assert not module.ui.applyButton.enabled
     module.click("cancelButton")
     module.wait_for_job(20)
     assert "canceled" in module.ui.jobMessage.text
+    assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
+
+
+def test_the_tabs_stay_where_they_are_when_a_job_begins_and_ends(module, tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, slow_s=0.2)))
+    add_phases("portal venous")
+    module.widget.parent.resize(470, 900)
+    module.settle()
+    places = [module.ui.tabs.y]
+    module.click("applyButton")
+    places.append(module.ui.tabs.y)
+    assert module.ui.cancelButton.visible
+    module.wait_for_job()
+    assert module.ui.jobMessage.visible
+    assert not module.ui.cancelButton.visible
+    assert [*places, module.ui.tabs.y] == [places[0]] * 3
+
+
+def test_a_result_belongs_to_the_volumes_of_its_start_whatever_is_chosen_meanwhile(module, tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, slow_s=0.2)))
+    add_phases("arterial", "portal venous")
+    module.settle()
+    module.click("applyButton")
+    assert module.gui.bar.busy
+    module.choose_phase("portal venous", "Not used")
+    module.wait_for_job()
+    study = module.gui.segment.tumors.result.study
+    assert [volume.GetName() for volume in study.phases.values()] == ["arterial", "portal venous"]
+    assert study.reference.GetName() == "portal venous"
+    assert [float(hu) for hu in module.rows("lesionTable")[0][3:]] == pytest.approx([115, 75], abs=3)
+
+
+def test_ending_the_module_in_mid_job_ends_the_engine_and_loads_nothing(module, tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFF4MMLITS_PYTHON", str(interpreter.install(tmp_path, slow_s=20)))
+    add_phases("portal venous")
+    module.settle()
+    module.click("applyButton")
+    module.settle(0.5)
+    (child,) = process._living
+    module.widget.cleanup()  # as a reload of the module does
+    until(lambda: child not in process._living)
+    assert child.exit_code != 0
+    module.settle(0.3)
     assert slicer.util.getNodesByClass("vtkMRMLSegmentationNode") == []
 
 

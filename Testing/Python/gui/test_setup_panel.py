@@ -167,6 +167,7 @@ def test_a_model_is_imported_offered_verified_and_deleted(module, monkeypatch, t
     assert "200 digital phantoms" in module.ui.modelDetails.text
     module.click("verifyModelButton")
     assert "unchanged" in module.ui.modelDetails.text
+    assert len(module.ui.modelDetails.toolTip) == 64
     (tmp_path / "models" / "mine" / "segmenter.safetensors").write_bytes(b"other")
     module.click("verifyModelButton")
     assert "changed" in module.ui.errorLabel.text
@@ -179,9 +180,20 @@ def test_a_model_is_imported_offered_verified_and_deleted(module, monkeypatch, t
     assert not (tmp_path / "models" / "mine").exists()
 
 
-def test_a_bundled_model_cannot_be_deleted(module):
+def select_bundled(module):
     names = [row[0] for row in module.rows("modelTable")]
     module.ui.modelTable.selectRow(names.index("phantom-inpainter"))
     module.settle()
+
+
+def test_of_a_model_that_was_not_imported_it_is_not_said_that_it_is_unchanged(module):
+    select_bundled(module)
+    module.click("verifyModelButton")
+    assert "nothing to compare" in module.ui.modelDetails.text
+    assert "unchanged" not in module.ui.modelDetails.text
+
+
+def test_a_bundled_model_cannot_be_deleted(module):
+    select_bundled(module)
     assert not module.ui.deleteModelButton.enabled
     assert "came with the module" in module.ui.deleteModelButton.toolTip

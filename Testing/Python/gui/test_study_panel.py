@@ -15,6 +15,7 @@ from abdomen_scene import SPACING, add_phases
 
 from Diff4MMLiTSLib.core.phases import Phase
 from Diff4MMLiTSLib.gui import sources, views
+from Diff4MMLiTSLib.gui.job import JobError
 from Diff4MMLiTSLib.gui.parameters import TumorState
 from Diff4MMLiTSLib.gui.scene import ALIGNED_ROLE, SceneStudy, SegmentChoice, write_study
 from Diff4MMLiTSLib.gui.segments import new_segmentation, set_liver, set_tumors
@@ -165,6 +166,14 @@ def test_the_phases_are_found_in_the_images_on_request(module):
     module.click("detectButton")
     assert "Find phases: done." in module.ui.jobMessage.text
     assert module.ui.phaseTable.cellWidget(0, 0).toolTip
+
+
+def test_what_went_wrong_before_is_forgotten_when_something_else_begins(module):
+    add_phases("portal venous")
+    module.settle()
+    module.gui.bar.fail(JobError("bad_input", "There is no folder 'cohort'."))
+    module.click("detectButton")
+    assert not module.ui.errorFrame.visible
 
 
 def test_a_search_for_the_phases_that_is_canceled_changes_no_phase(module, monkeypatch):

@@ -32,6 +32,10 @@ def test_an_empty_scene_says_what_to_do_and_disables_what_cannot_be_done(module)
         assert button.toolTip
 
 
+def test_in_an_empty_scene_every_disabled_control_says_why(module):
+    assert module.unexplained() == []
+
+
 def test_volumes_get_the_phase_that_their_names_tell(module):
     for name in ("native", "arterial phase", "portal venous", "scout"):
         add_volume(name)

@@ -144,6 +144,16 @@ def test_a_segment_and_a_volume_under_different_transforms_meet_in_the_world(sce
     assert np.array_equal(found, np.roll(mask, 2, axis=2))
 
 
+def test_a_segment_that_moves_with_its_volume_is_copied_not_resampled(scene, monkeypatch):
+    node = add_volume(smooth_values(), ijk_to_ras())
+    node.SetAndObserveTransformNodeID(add_linear(ijk_to_ras(spacing=(1, 1, 1), angle_deg=11)).GetID())
+    mask = smooth_values(seed=3) > 50
+    segmentation = add_liver(node, mask)
+    monkeypatch.setattr("Diff4MMLiTSLib.gui.world._resampled", None)
+    found = array_of(segment_on(segmentation, "Liver", lattice_of(node)).GetImageData())
+    assert np.array_equal(found, mask)
+
+
 def test_an_empty_segment_is_an_empty_mask(scene):
     reference = add_volume(smooth_values(), ijk_to_ras())
     segmentation = add_liver(reference, np.zeros(SHAPE, dtype=bool))
