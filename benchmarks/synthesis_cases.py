@@ -107,6 +107,8 @@ def cases_of(registered: Path, normal: Path) -> Iterator[Case]:
         working = to_working_study(study, spacing_mm=SPACING_MM, margin_mm=30.0)
         (pair,) = paired_with_normal([working], [normal])
         labels, count = ndimage.label(study.tumor_mask.array, structure=TOUCHING)
+        if np.bincount(labels.ravel())[1:].max() * study.grid.voxel_ml < SMALLEST_ML:
+            continue
         patches = lesion_patches([pair], PATCH, largest_shift_mm=reach)
         for label in range(1, count + 1):
             mask = np.asarray(labels == label)
