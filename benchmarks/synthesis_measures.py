@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 from synthesis_cases import Case, FloatArray, Images
 
 from Diff4MMLiTSLib.core.intensity import Window
@@ -22,6 +23,8 @@ REACH_MM = 8.0
 """How far a tumor is searched beside its mask."""
 SEEN_HU = 10.0
 """Contrast below which a tumor has no edge, and no place, to be measured."""
+SMOOTH_MM = 3.0
+"""Takes most of the noise away and leaves rims, nodules and necrosis."""
 PATCH = 4
 """Edge of the classifier's patches in voxels."""
 PATCHES_PER_LESION = 20
@@ -34,12 +37,14 @@ class Statistics:
     Args:
         contrast_hu: Median in the mask minus that of the parenchyma.
         texture: Log of the deviation inside against that of the parenchyma.
+        structure: Log of the deviation of the smoothed image in the mask, HU: rims, nodules and necrosis.
         sharpness: Part of the contrast that is reached within ``NEAR_MM`` of the border; 1 is a step.
         shift_mm: Where the change of the image lies beside the mask.
     """
 
     contrast_hu: float
     texture: float
+    structure: float
     sharpness: float
     shift_mm: float
 
@@ -60,6 +65,7 @@ def statistics_of(case: Case, images: Images) -> dict[Phase, Statistics]:
         texture = compare_texture(cut, mask, parenchyma, native.spacing_zyx_mm)
         contrast = float(np.median(cut[mask]) - np.median(cut[parenchyma]))
         rim, near = mask & (inside <= NEAR_MM), parenchyma & (outside <= NEAR_MM)
+        smooth = ndimage.gaussian_filter(cut, [SMOOTH_MM / spacing for spacing in native.spacing_zyx_mm])
         step = float(cut[rim].mean() - cut[near].mean()) if rim.any() and near.any() else np.nan
         change = cut - np.asarray(case.normal.study.phases[phase].array[box], dtype=np.float32)
         shift, _ = align_change(change * ~case.others[box], mask, native, REACH_MM)
@@ -67,6 +73,7 @@ def statistics_of(case: Case, images: Images) -> dict[Phase, Statistics]:
         found[phase] = Statistics(
             contrast_hu=contrast,
             texture=float(np.log(max(texture.std_ratio, 1e-2))),
+            structure=float(np.log(max(float(smooth[mask].std()), 1.0))),
             sharpness=step / contrast if is_seen else float("nan"),
             shift_mm=float(np.linalg.norm(np.multiply(shift, native.spacing_zyx_mm))) if is_seen else float("nan"),
         )

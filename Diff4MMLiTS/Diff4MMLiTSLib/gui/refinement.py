@@ -38,6 +38,8 @@ from .world import Voxels, image_of
 
 DEFAULT_THRESHOLD = 0.5
 """Where the engine draws the border."""
+SUREST = 0.95
+"""No tumor has to be more probable than that, or than the threshold."""
 LONGEST_HISTORY = 50
 """Changes that can be taken back; a mask of 512 x 512 x 300 takes about 100 kB of memory."""
 NOWHERE = (slice(0, 0),) * 3
@@ -262,33 +264,39 @@ class _Probability:
         box: Where it is above 0; empty when it is nowhere, or was not written.
         values: In the box, 0 to 255.
         least_voxels: Smaller components are no tumor, as in the engine.
+        surplus: How far above the threshold a component's highest probability must lie, 0 to 0.5, as in the engine.
     """
 
     shape: tuple[int, ...]
     box: tuple[slice, ...]
     values: Voxels
     least_voxels: float
+    surplus: float
 
     @classmethod
     def read(cls, folder: Path, record: Json) -> _Probability:
         liver, matrix = read_values(folder / str(record["liver"]["file"]))
         if not (folder / PROBABILITY_FILE).is_file():
-            return cls(liver.shape, NOWHERE, liver[NOWHERE], 0.0)
+            return cls(liver.shape, NOWHERE, liver[NOWHERE], 0.0, 0.0)
         values = read_values(folder / PROBABILITY_FILE)[0]
         inside = np.where(liver > 0, values, 0)
         voxel_ml = abs(float(np.linalg.det(matrix[:3, :3]))) / 1000.0
         box = bounding_box(inside > 0) or NOWHERE
-        return cls(liver.shape, box, inside[box], _minimum_tumor_ml(record) / voxel_ml)
+        least_voxels = _engine_setting(record, "minimum_tumor_ml", 0.0) / voxel_ml
+        surplus = max(0.0, _engine_setting(record, "sure_tumor", 0.0) - DEFAULT_THRESHOLD)
+        return cls(liver.shape, box, inside[box], least_voxels, surplus)
 
     @classmethod
     def nothing(cls) -> _Probability:
-        return cls((0, 0, 0), NOWHERE, np.zeros((0, 0, 0), np.uint8), 0.0)
+        return cls((0, 0, 0), NOWHERE, np.zeros((0, 0, 0), np.uint8), 0.0, 0.0)
 
     def tumors(self, threshold: float, added: Sequence[tuple[int, ...]]) -> Tumors:
-        """Return where the probability reaches a threshold above 0; what holds an added voxel is never too small."""
+        """Return where the probability reaches a threshold above 0; what holds an added voxel always stays."""
         labels, count = ndimage.label(self.values >= max(threshold * 255, 1), structure=TOUCHING)
         sizes = np.bincount(labels.ravel(), minlength=count + 1)
-        is_kept = sizes >= self.least_voxels
+        is_kept = np.zeros(count + 1, dtype=bool)
+        is_kept[labels[self.values >= 255 * min(threshold + self.surplus, max(threshold, SUREST))]] = True
+        is_kept &= sizes >= self.least_voxels
         start = tuple(part.start for part in self.box)
         inside = [np.subtract(each, start) for each in added]
         is_kept[[labels[tuple(each)] for each in inside if _is_in(each, labels.shape)]] = True
@@ -302,12 +310,12 @@ def _masks_in(folder: Path, record: Json) -> tuple[bytes, bytes]:
     return _packed(liver), _packed(tumor)
 
 
-def _minimum_tumor_ml(record: Json) -> float:
-    """Return the smallest tumor that the engine kept, which its history tells."""
+def _engine_setting(record: Json, name: str, absent: float) -> float:
+    """Return a setting that the engine segmented with, which its history tells."""
     for entry in reversed(record.get("history", [])):
         if entry.get("stage") == "segment":
-            return float(entry.get("config", {}).get("minimum_tumor_ml", 0.0))
-    return 0.0
+            return float(entry.get("config", {}).get(name, absent))
+    return absent
 
 
 def _is_in(index: NDArray[np.int64], shape: tuple[int, ...]) -> bool:

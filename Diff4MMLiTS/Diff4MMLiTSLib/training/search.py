@@ -103,8 +103,10 @@ def look(
     organ, tumor = run_windows(forward, images, sight.patch, config=config, progress=progress, where=near)
     if near is not None:
         organ = organ * near
-    liver = without_appendages(organ > PROBABLE, neck_mm=NECK_MM, spacing_mm=sight.spacing_mm)
-    return Found(organ * liver, tumor * liver, box)
+    probable = organ > PROBABLE
+    kept = without_appendages(probable, neck_mm=NECK_MM, spacing_mm=sight.spacing_mm)
+    kept |= ~probable  # where the liver ends between two voxels, the outer one tells where
+    return Found(organ * kept, tumor * kept, box)
 
 
 def _search(

@@ -55,13 +55,13 @@ def a_result(scene, tmp_path):
     return replace(load_segmentation(tmp_path / "out" / "study", study), study_folder=written)
 
 
-def write_result(written, folder, values):
+def write_result(written, folder, values, **config):
     grid = read_study(written).grid
     liver = np.ones(SHAPE, dtype=np.uint8)
     tumor = np.where(values < 221, values, 0) > 127
     tumor[10, 17, 21] = False
     masks = [Mask(Volume(each.astype(np.uint8), grid), MaskSource.MODEL) for each in (liver, tumor)]
-    entry = HistoryEntry("segment", "1", {"minimum_tumor_ml": 0.05})
+    entry = HistoryEntry("segment", "1", {"minimum_tumor_ml": 0.05, **config})
     result = Segmentation("study", *masks, Phase.PVP, Volume(values, grid), history=(entry,))
     write_segmentation(result, folder)
 
@@ -94,6 +94,20 @@ def test_the_threshold_moves_the_border_of_the_tumors(a_result):
         refinement.set_threshold(threshold)
         assert shown(a_result) == voxels  # the speck is below the smallest tumor of the engine
     assert len(tumor_ids(a_result.node)) == 1
+
+
+def test_a_tumor_is_as_sure_as_the_engine_asks_above_the_threshold_too(scene, tmp_path):
+    study = SceneStudy("study", {Phase.PVP: add_volume(smooth_values(), ijk_to_ras())})
+    written = write_study(study, tmp_path / "in" / "study")
+    values = probability()
+    values[1, 1:6, 1:6] = 130
+    write_result(written, tmp_path / "out" / "study", values, sure_tumor=0.7)
+    result = load_segmentation(tmp_path / "out" / "study", study)
+    refinement = Refinement(replace(result, study_folder=written))
+    faint, core = 5 * 5, 4 * 6 * 8
+    for threshold, voxels in ((0.51, core), (0.3, 6 * 10 * 14 + faint), (0.45, core), (0.6, 0)):
+        refinement.set_threshold(threshold)
+        assert shown(result) == voxels
 
 
 def test_every_change_can_be_undone_and_made_again(a_result):
