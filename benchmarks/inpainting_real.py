@@ -135,7 +135,7 @@ def draw(before: FloatArray, after: FloatArray, region: BoolArray, path: Path) -
             if line:
                 axis.contour(region[index], [0.5], colors="orange", linewidths=0.4)
             axis.set(xticks=[], yticks=[], title=title)
-    figure.tight_layout(pad=0.4)
+    figure.tight_layout(pad=0.4, h_pad=2.0)
     figure.savefig(path, dpi=110)
 
 
