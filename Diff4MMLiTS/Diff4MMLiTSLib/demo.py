@@ -201,7 +201,7 @@ def _compare_segmenters(
                 folders.validation,
                 folders.segmented(name),
                 model=model,
-                config=SegmentConfig(overlap=SEGMENT_OVERLAP),
+                config=SegmentConfig(overlap=SEGMENT_OVERLAP, sure_tumor=0.0),  # minutes of training make nobody sure
                 options=options,
                 progress=piece,
             )

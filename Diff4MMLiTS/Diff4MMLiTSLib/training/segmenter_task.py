@@ -165,7 +165,8 @@ def _validate(network: nn.Module, config: SegmenterTrainConfig, studies: tuple[W
 
 
 def _segment(network: nn.Module, config: SegmenterTrainConfig, study: WorkingStudy) -> tuple[BoolArray, BoolArray]:
-    work = SegmentConfig(overlap=0.25)  # a score needs less overlap than a result
+    # A score needs less overlap than a result, and tells what an unsure network sees from what a blind one does not.
+    work = SegmentConfig(overlap=0.25, sure_tumor=0.0)
     factor = config.coarse_factor if config.coarse_fraction > 0 else 0.0
     sight = Sight(config.spacing_mm, Window(*config.window_hu), config.network.patch, factor)
     found = look(network, partial(stack_working, study), study.grid, sight=sight, config=work, progress=silent())
