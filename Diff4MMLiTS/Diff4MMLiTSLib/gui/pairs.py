@@ -8,13 +8,14 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from ..core.errors import InputError
 from ..core.files import new_folder
 from ..core.progress import Progress
+from ..core.study import Verdict
 from ..core.study_io import FORMAT, QA_FILE, STUDY_FILE, file_hash, find_studies, phase_files
 from ..core.study_records import Json, qa_of, read_record
 from .texts import _
@@ -31,6 +32,48 @@ NOTE = f"{ACCEPTED}\n\n{NOT_ANONYMOUS}\n"
 
 
 @dataclass(frozen=True)
+class OwnCheck:
+    """What the engine measured of a pair.
+
+    Args:
+        verdict: The worse of those of the inpainting and of the synthesis: pass, review, reject; empty when untold.
+        reasons: Why, of both.
+        tumor_ml: Volume of its tumors, None when untold.
+        contrast_hu: Of the tumors against the parenchyma around them, by phase.
+    """
+
+    verdict: str = ""
+    reasons: tuple[str, ...] = ()
+    tumor_ml: float | None = None
+    contrast_hu: Mapping[str, float] = field(default_factory=dict)
+
+    def words(self) -> str:
+        """Return volume and contrasts for people; empty when untold."""
+        parts = [] if self.tumor_ml is None else [_("{volume:.1f} ml").format(volume=self.tumor_ml)]
+        contrasts = ", ".join(f"{phase} {value:+.0f}" for phase, value in self.contrast_hu.items())
+        return "; ".join([*parts, *([_("contrast in HU: {list}").format(list=contrasts)] if contrasts else [])])
+
+
+def own_check(folder: Path) -> OwnCheck:
+    """Return what the engine measured of a pair."""
+    checks = qa_of(folder / QA_FILE)
+    stages = [checks[stage] for stage in ("inpaint", "synthesize") if stage in checks]
+    if not stages:
+        return OwnCheck()
+    made = checks.get("synthesize")
+    return OwnCheck(
+        verdict=str(max((stage.verdict for stage in stages), key=list(Verdict).index)),
+        reasons=tuple(reason for stage in stages for reason in stage.reasons),
+        tumor_ml=made.measures.get("tumor_ml") if made else None,
+        contrast_hu={
+            str(phase): found.measures["contrast_hu"]
+            for phase, found in (made.phases if made else {}).items()
+            if "contrast_hu" in found.measures
+        },
+    )
+
+
+@dataclass(frozen=True)
 class Pair:
     """A synthetic study folder.
 
@@ -39,16 +82,14 @@ class Pair:
         study_id: Its name.
         key: Hash of the content of its images, whatever the folder is called.
         source_id: The study that it was made from; empty when its history does not say.
-        verdict: What the synthesis said about it: pass, review, reject, or empty.
-        reasons: Why.
+        check: What the engine measured of it.
     """
 
     folder: Path
     study_id: str
     key: str
     source_id: str = ""
-    verdict: str = ""
-    reasons: tuple[str, ...] = ()
+    check: OwnCheck = OwnCheck()
 
 
 def pairs_in(cohort: Path, progress: Progress) -> tuple[Pair, ...]:
@@ -131,14 +172,12 @@ def _pair(folder: Path, hashes: _Hashes) -> Pair:
     made = _synthesis_of(record)
     config = made.get("config")
     source_id = str(config.get("source_study", "")) if isinstance(config, dict) else ""
-    qa = qa_of(folder / QA_FILE).get("synthesize")
     return Pair(
         folder=folder,
         study_id=str(record.get("study_id", folder.name)),
         key=_key(folder, record, hashes),
         source_id="" if any(mark in source_id for mark in "/\\") or source_id.startswith(".") else source_id,
-        verdict=str(qa.verdict) if qa else "",
-        reasons=qa.reasons if qa else (),
+        check=own_check(folder),
     )
 
 

@@ -191,10 +191,11 @@ class ReviewPanel:
         ui.pairCount.text = _("{number} of {count}").format(number=review.number, count=len(review.pairs))
         ui.pairName.text = review.pair.folder.name
         said = {"review": _("its own check asks to look closely"), "reject": _("its own check rejects it")}
-        reasons = [said[review.pair.verdict], *review.pair.reasons] if review.pair.verdict in said else []
+        check = review.pair.check
+        reasons = [said[check.verdict], *check.reasons] if check.verdict in said else []
         source = [] if self._shown is None or self._shown.source else [_("its source was not found beside the folder")]
         state = "; ".join([decision_name(review.opinion.decision), *reasons, *source]) + "."
-        ui.pairMessage.text = "\n".join(filter(None, [state, self._note]))
+        ui.pairMessage.text = "\n".join(filter(None, [check.words(), state, self._note]))
         counts = review.counts
         ui.reviewSummary.text = ", ".join(f"{decision_name(each)}: {counts[each]}" for each in Decision)
 

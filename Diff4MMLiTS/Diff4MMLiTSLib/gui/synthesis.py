@@ -14,11 +14,11 @@ import slicer
 
 from ..core.enhancement import TumorFamily
 from ..core.errors import InputError
-from ..core.study_io import QA_FILE, STUDY_FILE
-from ..core.study_records import qa_of
+from ..core.study_io import STUDY_FILE
 from .chain import Chain, Step
 from .job import Job, engine_python
 from .models import find_model
+from .pairs import OwnCheck, own_check
 from .scene import SceneStudy, SegmentChoice, write_mask, write_study
 from .segments import liver_id, tumor_ids
 from .texts import _
@@ -70,13 +70,11 @@ class MadePair:
 
     Args:
         name: Of its folder.
-        verdict: What the synthesis says about it; empty when it does not.
-        reasons: Why.
+        check: What the engine measured of it.
     """
 
     name: str
-    verdict: str = ""
-    reasons: tuple[str, ...] = ()
+    check: OwnCheck
 
 
 def synthesis_job(study: SceneStudy, wish: SynthesisWish, mask: Sequence[SegmentChoice] = ()) -> Chain:
@@ -157,18 +155,13 @@ def tumor_choices(node: Any) -> tuple[SegmentChoice, ...]:  # noqa: ANN401 (MRML
 def made_pairs(pairs: Path, study_id: str) -> tuple[MadePair, ...]:
     """Return the pairs of a study that are complete, in their order; a folder gets its name only when it is whole."""
     found = sorted(file.parent for file in pairs.glob(f"{glob.escape(study_id)}_synthetic-*/{STUDY_FILE}"))
-    return tuple(_made(folder) for folder in found)
+    return tuple(MadePair(folder.name, own_check(folder)) for folder in found)
 
 
 def _place_of_normal(out: Path, study_id: str) -> Path:
     """Return a new folder for the study without tumors; one that is there may be the user's, or of a crash."""
     names = chain((NORMAL_FOLDER,), (f"{NORMAL_FOLDER}-{number}" for number in count(2)))
     return next(place for name in names if not (place := out / name / study_id).exists())
-
-
-def _made(folder: Path) -> MadePair:
-    qa = qa_of(folder / QA_FILE).get("synthesize")
-    return MadePair(folder.name, str(qa.verdict), qa.reasons) if qa else MadePair(folder.name)
 
 
 def _inpainting(source: Path, out: Path, wish: SynthesisWish) -> Job:

@@ -103,8 +103,9 @@ class SynthesizePanel:
         """List the pairs that are there."""
         name, folder = self._made_by
         made = made_pairs(folder, name) if name else ()
-        rows = [[pair.name, _verdict_name(pair.verdict)] for pair in made]
-        fill_table(self.ui.madePairTable, rows, ["\n".join(pair.reasons) or pair.name for pair in made])
+        rows = [[pair.name, _verdict_name(pair.check.verdict)] for pair in made]
+        tips = ["\n".join(filter(None, [pair.check.words(), *pair.check.reasons])) or pair.name for pair in made]
+        fill_table(self.ui.madePairTable, rows, tips)
         allow(self.ui.reviewPairsButton, "" if made else _("There is no pair yet."))
         if not self.bar.busy:
             self._look.stop()

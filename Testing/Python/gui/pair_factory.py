@@ -6,7 +6,16 @@ import numpy as np
 
 from Diff4MMLiTSLib.core.grid import Grid, Volume
 from Diff4MMLiTSLib.core.phases import Phase
-from Diff4MMLiTSLib.core.study import TUMOR_FREE, HistoryEntry, Mask, MaskSource, RegisteredStudy, StageQA, Verdict
+from Diff4MMLiTSLib.core.study import (
+    TUMOR_FREE,
+    HistoryEntry,
+    Mask,
+    MaskSource,
+    PhaseQA,
+    RegisteredStudy,
+    StageQA,
+    Verdict,
+)
 from Diff4MMLiTSLib.core.study_io import input_hashes, write_study
 
 GRID = Grid((20, 18, 8), (2.0, 2.0, 4.0), (-20.0, -10.0, 30.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
@@ -33,7 +42,11 @@ def add_pairs(root, count, source_id="study-1", phases=(Phase.AP, Phase.PVP)):
         }
         mask = Mask(Volume(ball.astype(np.uint8), GRID), MaskSource.SYNTHETIC)
         made = HistoryEntry("synthesize", "0.1.0", {"source_study": source_id}, number, inputs)
-        qa = StageQA(Verdict.REVIEW if number == 2 else Verdict.PASS, 1.0, ("a seam is seen",) if number == 2 else ())
+        contrast = {phase: PhaseQA(Verdict.PASS, measures={"contrast_hu": -40.0 + number}) for phase in phases}
+        measures = {"tumor_ml": 0.5 * number}
+        reasons = ("a seam is seen",) if number == 2 else ()
+        verdict = Verdict.REVIEW if number == 2 else Verdict.PASS
+        qa = StageQA(verdict, 1.0, reasons, phases=contrast, measures=measures)
         name = f"{source_id}_synthetic-{number:04d}"
         pair = RegisteredStudy(
             name, changed, phases[-1], liver=liver, tumor=mask, synthetic=True, history=(made,), qa={"synthesize": qa}

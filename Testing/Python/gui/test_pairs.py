@@ -14,7 +14,7 @@ from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.core.progress import silent
 from Diff4MMLiTSLib.core.study_io import read_study
 from Diff4MMLiTSLib.gui import pairs as pairs_module
-from Diff4MMLiTSLib.gui.pairs import export_pairs, find_source, pairs_in
+from Diff4MMLiTSLib.gui.pairs import OwnCheck, export_pairs, find_source, own_check, pairs_in
 from gui.pair_factory import add_pairs
 
 
@@ -70,8 +70,20 @@ def test_a_damaged_memory_of_hashes_does_no_harm(cohort):
 
 
 def test_what_the_synthesis_said_is_told(cohort):
-    second = pairs_in(cohort, silent())[1]
-    assert (second.verdict, second.reasons) == ("review", ("a seam is seen",))
+    check = pairs_in(cohort, silent())[1].check
+    assert (check.verdict, check.reasons) == ("review", ("a seam is seen",))
+    assert check.words() == "1.0 ml; contrast in HU: AP -38, PVP -38"
+
+
+def test_what_the_inpainting_said_counts_as_much(cohort):
+    folder = cohort / "study-1_synthetic-0001"
+    checks = json.loads((folder / "qa.json").read_text("utf-8"))
+    checks["inpaint"] = {**checks["synthesize"], "verdict": "review", "reasons": ["a step at the border"]}
+    (folder / "qa.json").write_text(json.dumps(checks), "utf-8")
+    check = own_check(folder)
+    assert (check.verdict, check.reasons) == ("review", ("a step at the border",))
+    assert own_check(cohort) == OwnCheck()
+    assert not OwnCheck().words()
 
 
 def test_a_cohort_without_synthetic_studies_is_refused(cohort):

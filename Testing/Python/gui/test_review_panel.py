@@ -240,6 +240,7 @@ def test_a_pair_without_its_source_is_reviewed_too(reviewer, cohort):
 def test_what_the_synthesis_doubts_is_said(reviewer, cohort):
     user = reviewer().open(cohort).keys("n")
     assert "a seam is seen" in user.ui.pairMessage.text
+    assert "1.0 ml; contrast in HU: AP -38" in user.ui.pairMessage.text
 
 
 def test_without_a_name_there_is_no_review_and_the_button_says_so(reviewer):
