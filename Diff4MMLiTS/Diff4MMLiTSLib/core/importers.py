@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -85,6 +85,7 @@ class _Source:
     loaders: Mapping[str, Callable[[Progress], _Loaded]]
     failed: Mapping[str, Diff4MMLiTSError]
     notes: tuple[str, ...]
+    files: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
 
 def import_studies(
@@ -118,6 +119,7 @@ def import_studies(
             skipped.append(study_id)
             continue
         try:
+            _check_outside((source_path, *offered.files.get(study_id, ())), out / study_id)
             loaded = load(piece)
             piece.check()
             write_study(loaded.study, out / study_id, force=options.force)
@@ -129,6 +131,15 @@ def import_studies(
         written.append(study_id)
         warnings += [f"{study_id}: {note}" for note in loaded.notes]
     return _report(ImportReport(tuple(written), tuple(skipped), failed, tuple(warnings)))
+
+
+def _check_outside(files: Iterable[Path], target: Path) -> None:
+    """Refuse to replace a folder that holds what is imported."""
+    if inside := [file for file in files if file.resolve().is_relative_to(target.resolve())]:
+        raise InputError(
+            f"'{target.name}' would replace the folder that holds '{inside[0].name}', which is imported",
+            remedy="Choose another output folder",
+        )
 
 
 def _report(report: ImportReport) -> ImportReport:
@@ -156,7 +167,8 @@ def _list_source(path: Path, out: Path, source: ImportSource, options: ImportCon
 
 def _of_listing(listing: Listing, source: ImportSource, options: ImportConfig) -> _Source:
     loaders = {files.study_id: partial(_load_files, files, source, options) for files in listing.studies}
-    return _Source(loaders, listing.failed, listing.notes)
+    sources = {files.study_id: files.files for files in listing.studies}
+    return _Source(loaders, listing.failed, listing.notes, sources)
 
 
 def _list_dicom(folder: Path, out: Path, options: ImportConfig, progress: Progress) -> _Source:

@@ -66,6 +66,12 @@ class StudyFiles:
     liver: MaskFile | None = None
     tumor: MaskFile | TumorFree | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them."""
+        masks = [mask.file for mask in (self.liver, self.tumor) if isinstance(mask, MaskFile)]
+        return (*self.phases.values(), *masks)
+
 
 @dataclass(frozen=True)
 class Listing:

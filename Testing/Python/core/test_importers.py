@@ -159,6 +159,16 @@ def test_finished_studies_are_skipped_unless_forced(a_table, tmp_path):
     assert read_study(tmp_path / "out" / "second").reference.array.max() == body().max() + 5
 
 
+def test_a_folder_that_holds_what_is_imported_is_not_replaced(a_table, tmp_path):
+    study = run(a_table, tmp_path / "out", ImportSource.TABLE).written[0]
+    save(tmp_path / "out" / study / "mine" / "liver.nrrd", np.ones_like(LABELS))
+    table = tmp_path / "again.csv"
+    table.write_text(f"study,PVP,liver\n{study},{a_table.parent / 'pv.nrrd'},out/{study}/mine/liver.nrrd\n", "utf-8")
+    with pytest.raises(InputError, match=r"would replace the folder that holds 'liver\.nrrd'"):
+        run(table, tmp_path / "out", ImportSource.TABLE, force=True)
+    assert (tmp_path / "out" / study / "mine" / "liver.nrrd").exists()
+
+
 @pytest.mark.parametrize("moment", [3, 4])
 def test_cancel_leaves_finished_studies_and_nothing_half_written(a_table, tmp_path, moment):
     a_table.write_text("study,PVP\nfirst,pv.nrrd\nsecond,only.mha\n")
