@@ -300,7 +300,7 @@ def segment_arm(experiment: Experiment, name: str, seed: int, split: str) -> Non
         experiment.tested_on(name, split),
         experiment.segmented(name, seed, split),
         model=experiment.run(name, seed) / "model",
-        config=SegmentConfig(overlap=0.25, sure_tumor=0.0),
+        config=SegmentConfig(overlap=0.25, sure_tumor=0.0),  # no arm is as sure as long training makes
         options=RunOptions(device=CPU),
         progress=silent(),
     )

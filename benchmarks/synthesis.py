@@ -102,7 +102,7 @@ class Row:
         """Return the measures in which this method is farther from the true lesions, and not by chance."""
         found = []
         for name, values in self.gaps.items():
-            difference = np.subtract(values, other.gaps[name]) if len(values) == len(other.gaps[name]) else np.zeros(0)
+            difference = np.subtract(values, other.gaps[name])
             difference = difference[np.isfinite(difference)]
             if difference.any() and difference.mean() > 0 and wilcoxon_p(difference) < SIGNIFICANT:
                 found.append(name.removesuffix("_hu"))
@@ -140,7 +140,8 @@ def table(rows: Sequence[Row]) -> str:
         digits = (1, 2, 2, 2, 1, 2, 2)
         cells = [f"{m.mean:.{d}f} ({m.low:.{d}f}–{m.high:.{d}f})" for m, d in zip(measured, digits, strict=True)]
         cells += [f"{row.diversity:.2f}", f"{row.detected:.0%}" if np.isfinite(row.detected) else "–"]
-        cells += [f"{row.seconds:.1f}", ", ".join(row.worse_than(ours)) if ours else ""]
+        is_comparable = ours is not None and row.contrast_hu.count == ours.contrast_hu.count  # the same lesions
+        cells += [f"{row.seconds:.1f}", ", ".join(row.worse_than(ours)) if ours and is_comparable else "–"]
         lines.append(f"| {row.method} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

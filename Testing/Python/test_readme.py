@@ -69,3 +69,7 @@ def test_your_own_data_go_from_a_table_to_a_report(tmp_path: Path, monkeypatch: 
 def test_every_command_in_a_document_is_one_that_the_engine_takes(document: Path) -> None:
     for arguments in (call for block in blocks(document) for call in commands(block)):
         build_parser().parse_args([concrete(each) for each in arguments])
+
+
+def test_the_documents_hold_commands() -> None:
+    assert sum(len(commands(block)) for document in DOCUMENTS for block in blocks(document)) > 40

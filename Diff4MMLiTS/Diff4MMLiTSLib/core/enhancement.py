@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .grid import Grid
+from .lesions import TOUCHING
 from .phases import Phase
 
 CYST_HU = 25.0
@@ -35,9 +36,11 @@ def tells_families(phases: Collection[Phase]) -> bool:
 
 
 def core_of(tumor: NDArray[np.bool_], grid: Grid) -> NDArray[np.bool_]:
-    """Return the voxels of a lesion at least half as deep as the deepest: what its border does not blur, (Z, Y, X)."""
+    """Return the voxels at least half as deep as the deepest of their lesion: what no border blurs, (Z, Y, X)."""
     depth = ndimage.distance_transform_edt(np.pad(tumor, 1), sampling=grid.spacing_zyx_mm)[1:-1, 1:-1, 1:-1]
-    return np.asarray(tumor & (2 * depth >= depth.max(initial=0.0)))
+    lesions, count = ndimage.label(tumor, structure=TOUCHING)
+    deepest = np.concatenate([[np.inf], ndimage.maximum(depth, lesions, np.arange(1, count + 1))])
+    return np.asarray(2 * depth >= deepest[lesions])
 
 
 def family_of(

@@ -119,7 +119,7 @@ def import_studies(
             skipped.append(study_id)
             continue
         try:
-            _check_outside((source_path, *offered.files.get(study_id, ())), out / study_id)
+            _check_target(out / study_id, (source_path, *offered.files.get(study_id, ())))
             loaded = load(piece)
             piece.check()
             write_study(loaded.study, out / study_id, force=options.force)
@@ -133,9 +133,15 @@ def import_studies(
     return _report(ImportReport(tuple(written), tuple(skipped), failed, tuple(warnings)))
 
 
-def _check_outside(files: Iterable[Path], target: Path) -> None:
-    """Refuse to replace a folder that holds what is imported."""
-    if inside := [file for file in files if file.resolve().is_relative_to(target.resolve())]:
+def _check_target(target: Path, sources: Iterable[Path]) -> None:
+    """Refuse to replace what is no study folder, or holds what is imported."""
+    if target.exists() and not (target / STUDY_FILE).exists():
+        raise InputError(
+            f"'{target.name}' exists and is no study folder",
+            expected="a new name, or a study folder to replace",
+            remedy="Choose another output folder",
+        )
+    if inside := [file for file in sources if file.resolve().is_relative_to(target.resolve())]:
         raise InputError(
             f"'{target.name}' would replace the folder that holds '{inside[0].name}', which is imported",
             remedy="Choose another output folder",

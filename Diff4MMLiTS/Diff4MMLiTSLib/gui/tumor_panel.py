@@ -103,6 +103,8 @@ class TumorPanel:
 
     def close(self) -> None:
         """End the tools; the segmentation stays as it is."""
+        if self._settled.active and self.result is not None and slicer.mrmlScene.IsNodePresent(self.result.node):
+            self._apply_threshold(is_final=True)  # in the middle of a drag tumors have no surface
         for timer in (self._live, self._settled, self._measure_soon):
             timer.stop()
         self._stop_clicking()
@@ -188,8 +190,9 @@ class TumorPanel:
             self.measure()
 
     def _edited(self, _node: vtk.vtkObject, _event: str) -> None:
-        """Measure again, once no more changes come (a brush makes many)."""
-        self._measure_soon.start()
+        """Measure again, once no more changes come (a brush makes many, a drag of the slider measures at its end)."""
+        if not self._settled.active:
+            self._measure_soon.start()
 
     def _open_editor(self) -> None:
         if self.result is None:

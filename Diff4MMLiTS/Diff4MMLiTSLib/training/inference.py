@@ -118,20 +118,24 @@ def largest_component(mask: BoolArray) -> BoolArray:
     return np.asarray(labels == np.bincount(labels.ravel())[1:].argmax() + 1)
 
 
-def without_appendages(mask: BoolArray, *, neck_mm: float, spacing_mm: float) -> BoolArray:
-    """Return the largest piece of a mask (Z, Y, X) without what hangs on it by a neck, but for a stump.
+def without_neighbors(mask: BoolArray, *, neck_mm: float, spacing_mm: float) -> BoolArray:
+    """Return a mask (Z, Y, X) without what hangs on its main part by a neck.
+
+    Cores are what lies deeper than a neck is wide. What is nearer to another core than to the largest is a neighbor;
+    thin parts, which have no core of their own, stay.
 
     Args:
-        mask: On isotropic voxels.
+        mask: On isotropic voxels; its holes count as filled.
         neck_mm: Radius of a ball that does not pass through a neck.
         spacing_mm: Of the voxels.
     """
-    depth_mm = spacing_mm * ndimage.distance_transform_edt(mask)
-    core = largest_component(depth_mm > neck_mm)
-    if not core.any():
-        return largest_component(mask)
-    away_mm = spacing_mm * ndimage.distance_transform_edt(~core)
-    return np.asarray(mask & (away_mm <= 2 * neck_mm))  # the corners of a box lie 1.7 necks away
+    cores = spacing_mm * ndimage.distance_transform_edt(_filled(mask)) > neck_mm
+    core = largest_component(cores)
+    others = cores & ~core
+    if not others.any():
+        return mask
+    to_core, to_others = (ndimage.distance_transform_edt(~part) for part in (core, others))
+    return np.asarray(mask & (to_core <= to_others))
 
 
 def with_a_voxel_of(mask: BoolArray, seeds: BoolArray) -> BoolArray:

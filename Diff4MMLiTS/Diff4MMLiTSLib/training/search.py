@@ -18,7 +18,7 @@ from ..core.grid import Grid, Volume, resample
 from ..core.intensity import Window
 from ..core.progress import Progress
 from .datasets import working_grid
-from .inference import PROBABLE, FloatArray, largest_component, probabilities, without_appendages
+from .inference import PROBABLE, FloatArray, largest_component, probabilities, without_neighbors
 from .windows import run_windows
 
 NECK_MM = 6.0
@@ -104,7 +104,7 @@ def look(
     if near is not None:
         organ = organ * near
     probable = organ > PROBABLE
-    kept = without_appendages(probable, neck_mm=NECK_MM, spacing_mm=sight.spacing_mm)
+    kept = without_neighbors(probable, neck_mm=NECK_MM, spacing_mm=sight.spacing_mm)
     kept |= ~probable  # where the liver ends between two voxels, the outer one tells where
     return Found(organ * kept, tumor * kept, box)
 

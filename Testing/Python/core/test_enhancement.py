@@ -37,6 +37,8 @@ def test_the_core_of_a_ball_is_a_ball_of_half_its_radius():
     grid = Grid((41, 41, 41), (1.0, 1.0, 1.0))
     distance = np.linalg.norm(np.indices((41, 41, 41)) - 20, axis=0)
     assert (core_of(distance <= 12, grid) ^ (distance <= 6)).sum() < 300  # of 925: a shell of less than half a voxel
+    small = np.linalg.norm(np.indices((41, 41, 41)) - 4, axis=0) <= 3
+    assert core_of((distance <= 12) | small, grid)[4, 4, 4]
     assert not core_of(np.zeros((41, 41, 41), dtype=bool), grid).any()
 
 

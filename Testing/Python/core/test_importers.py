@@ -318,6 +318,14 @@ def test_a_dicom_examination_can_be_named(tmp_path):
         run(tmp_path / "in", tmp_path / "out", ImportSource.DICOM, study_id="host 2")
 
 
+def test_a_folder_of_dicom_files_is_not_replaced_by_what_is_made_of_them(tmp_path):
+    write_series(tmp_path / "in" / "host 1", SeriesSpec())
+    before = {file: file.read_bytes() for file in (tmp_path / "in" / "host 1").iterdir()}
+    with pytest.raises(InputError, match="exists and is no study folder"):
+        run(tmp_path / "in" / "host 1", tmp_path / "in", ImportSource.DICOM, study_id="host 1", force=True)
+    assert before == {file: file.read_bytes() for file in (tmp_path / "in" / "host 1").iterdir()}
+
+
 def a_native_series(folder: Path, description: str) -> None:
     ct = an_abdomen(Phase.NC)
     spec = SeriesSpec(description=description, hu=ct.array, pixel_mm=(3.0, 3.0), origin_mm=ct.grid.origin_mm)

@@ -127,12 +127,16 @@ def test_a_drag_that_rests_is_one_undo_all_the_same(segmented, monkeypatch):
     before, qt = tumors(segmented), qt_stand_in.QtCore.Qt
     held = [qt.LeftButton]
     monkeypatch.setattr(qt_stand_in.QtWidgets.QApplication, "mouseButtons", staticmethod(lambda: held[0]))
+    panel, measured = segmented.gui.segment.tumors, []
+    measure = panel.lesions.measure
+    monkeypatch.setattr(panel.lesions, "measure", lambda *of: (measured.append(held[0]), measure(*of)))
     for value in (0.3, 0.9):
         segmented.ui.thresholdSlider.value = value
         segmented.settle(0.8)
     assert not segmented.ui.undoButton.enabled
     held[0] = qt.NoButton
     segmented.settle(0.8)
+    assert measured == [qt.NoButton]
     assert tumors(segmented) == []
     segmented.click("undoButton")
     assert tumors(segmented) == before

@@ -88,6 +88,25 @@ def test_masks_lie_on_the_grid_of_the_study_however_it_lies(
     assert dice(found.tumor.array, values > 150) > 0.8
 
 
+def test_tumors_of_which_no_voxel_is_sure_are_left_out(a_segmenter: MultimodalSegmenter) -> None:
+    study = bright_study(Grid((30, 34, 28), (2.0, 2.0, 2.5)))
+    a_segmenter.network.scale.data.fill_(1.0)  # sure of little
+    assert segment(a_segmenter, study, sure_tumor=0.0).tumor.array.any()
+    assert not segment(a_segmenter, study, sure_tumor=1.0).tumor.array.any()
+
+
+def test_what_hangs_on_the_liver_by_a_neck_is_neither_liver_nor_tumor(a_segmenter: MultimodalSegmenter) -> None:
+    grid = Grid((70, 34, 34), (2.0, 2.0, 2.0))
+    values = np.full(grid.shape, -100, dtype=np.int16)
+    values[4:30, 4:30, 4:36] = 100
+    values[16:18, 16:18, 36:46] = 100
+    values[8:26, 8:26, 46:64] = 200
+    found = segment(a_segmenter, RegisteredStudy("two", {Phase.PVP: Volume(values, grid)}, Phase.PVP))
+    assert found.liver.array[:, :, :34].sum() > 0.9 * 26 * 26 * 32
+    assert not found.liver.array[:, :, 48:].any()
+    assert not found.tumor.array.any()
+
+
 @pytest.mark.parametrize("direction", [IDENTITY, OBLIQUE])
 def test_a_liver_that_is_searched_at_low_resolution_first_is_found_as_well(
     a_segmenter: MultimodalSegmenter, direction: tuple[float, ...]

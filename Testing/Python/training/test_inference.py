@@ -10,7 +10,7 @@ from Diff4MMLiTSLib.training.inference import (
     largest_component,
     masks_of,
     probabilities,
-    without_appendages,
+    without_neighbors,
     without_small_components,
 )
 
@@ -66,16 +66,19 @@ def test_what_hangs_on_the_liver_by_a_neck_is_cut_off() -> None:
     mask[2:28, 2:28, 2:28] = True  # 78 mm
     mask[14:16, 14:16, 28:36] = True  # a neck of 6 mm
     mask[8:22, 8:22, 36:50] = True
-    kept = without_appendages(mask, neck_mm=6.0, spacing_mm=3.0)
+    kept = without_neighbors(mask, neck_mm=6.0, spacing_mm=3.0)
     assert (kept[:, :, :28] == mask[:, :, :28]).all()
-    assert not kept[:, :, 33:].any()
-    assert without_appendages(mask, neck_mm=1.0, spacing_mm=3.0).sum() == mask.sum()
+    assert not kept[:, :, 34:].any()
+    assert (without_neighbors(mask, neck_mm=1.0, spacing_mm=3.0) == mask).all()
 
 
-def test_a_liver_that_is_thinner_than_a_neck_stays() -> None:
-    mask = np.zeros((10, 10, 10), dtype=bool)
-    mask[4:6, 2:8, 2:8] = True
-    assert (without_appendages(mask, neck_mm=6.0, spacing_mm=3.0) == mask).all()
+def test_thin_parts_of_a_liver_and_rims_of_holes_stay() -> None:
+    index = np.indices((40, 40, 60)) - 20
+    liver = np.linalg.norm(index, axis=0) < 18
+    liver[18:21, 18:21] |= index[2, 18:21, 18:21] >= 0  # a left lobe of 9 mm that reaches 6 cm beyond
+    hole = np.linalg.norm(index - np.array([0, 0, -6]).reshape(3, 1, 1, 1), axis=0) < 10  # its rim has 6 mm
+    for mask in (liver, liver & ~hole, liver & (index[0] == 0)):
+        assert (without_neighbors(mask, neck_mm=6.0, spacing_mm=3.0) == mask).all()
 
 
 def test_components_below_the_minimum_are_removed_and_those_at_it_stay() -> None:
