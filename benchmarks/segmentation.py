@@ -114,14 +114,7 @@ def _plain(segmenter: MultimodalSegmenter, study: RegisteredStudy, overlap: floa
         found = sliding_window_inference(images, sight.patch, 2, forward, overlap=overlap, mode="gaussian", cval=-1.0)
     whole = found[0].cpu().numpy()
     organ, tumor = Found(whole[LIVER] + whole[TUMOR], whole[TUMOR], grid).on(study.grid)
-    work = SegmentConfig()
-    return masks_of(
-        organ,
-        tumor,
-        voxel_ml=study.grid.voxel_ml,
-        minimum_tumor_ml=work.minimum_tumor_ml,
-        sure_tumor=work.sure_tumor,
-    )
+    return masks_of(organ, tumor, voxel_ml=study.grid.voxel_ml, config=SegmentConfig())
 
 
 def _cost(method: Method, study: RegisteredStudy) -> Cost:

@@ -28,21 +28,29 @@ REFUSALS = (
 
 
 @contextmanager
-def new_folder(folder: Path, *, force: bool = False) -> Iterator[Path]:
+def new_folder(folder: Path, *, force: bool = False, known_by: str = "") -> Iterator[Path]:
     """Make a folder that gets its name only when it is complete.
 
     Args:
         folder: The final name; parents are made.
         force: Replace an existing folder, after the new one is complete.
+        known_by: File by which a folder of this kind is known; one that has other content only is never replaced.
 
     Yields:
         A temporary folder beside the final one, to write into. It vanishes when anything fails.
 
     Raises:
-        InputError: The folder exists and ``force`` is not given, there is no permission, or the disk is full.
+        InputError: The folder exists and ``force`` is not given or may not be replaced, there is no permission, or the
+            disk is full.
     """
     if folder.exists() and not force:
         raise exists_error(folder)
+    if folder.is_dir() and not (folder / known_by).exists() and any(folder.iterdir()):
+        raise InputError(
+            f"'{folder.name}' holds something else, and is not replaced",
+            expected=f"a new name, or a folder with a '{known_by}'",
+            remedy="Choose another output",
+        )
     with explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = _made_beside(folder, "partial")

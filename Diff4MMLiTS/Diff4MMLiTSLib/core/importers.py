@@ -134,13 +134,7 @@ def import_studies(
 
 
 def _check_target(target: Path, sources: Iterable[Path]) -> None:
-    """Refuse to replace what is no study folder, or holds what is imported."""
-    if target.exists() and not (target / STUDY_FILE).exists():
-        raise InputError(
-            f"'{target.name}' exists and is no study folder",
-            expected="a new name, or a study folder to replace",
-            remedy="Choose another output folder",
-        )
+    """Refuse to replace a folder that holds what is imported."""
     if inside := [file for file in sources if file.resolve().is_relative_to(target.resolve())]:
         raise InputError(
             f"'{target.name}' would replace the folder that holds '{inside[0].name}', which is imported",

@@ -198,7 +198,7 @@ def write_study(
     Raises:
         InputError: The folder exists and ``force`` is not given, no permission, or the disk is full.
     """
-    with new_folder(folder, force=force) as partial:
+    with new_folder(folder, force=force, known_by=STUDY_FILE) as partial:
         for phase, volume in study.phases.items():
             write_volume(volume, partial / f"{phase}.nrrd", synthetic=study.synthetic)
         for name, mask in (("liver", study.liver), ("tumor", study.tumor_mask)):
@@ -245,7 +245,7 @@ def write_segmentation(
     Raises:
         InputError: As ``write_study``.
     """
-    with new_folder(folder, force=force) as partial:
+    with new_folder(folder, force=force, known_by=STUDY_FILE) as partial:
         write_volume(segmentation.liver.volume, partial / "liver.nrrd", synthetic=synthetic)
         write_volume(segmentation.tumor.volume, partial / "tumor.nrrd", synthetic=synthetic)
         for name, volume in (

@@ -49,11 +49,9 @@ class ClickTool:
         self._node.SetControlPointLabelFormat("%N")
         self._node.CreateDefaultDisplayNodes()
         display = self._node.GetDisplayNode()
-        for set_color in (
-            display.SetSelectedColor,
-            display.SetActiveColor,
-        ):  # active: under the mouse
-            set_color(*(ADD_COLOR if positive else REMOVE_COLOR))
+        color = ADD_COLOR if positive else REMOVE_COLOR
+        display.SetSelectedColor(*color)
+        display.SetActiveColor(*color)  # under the mouse
         self._node.AddObserver(slicer.vtkMRMLMarkupsNode.PointPositionDefinedEvent, self._placed)
         selection = slicer.mrmlScene.GetNodeByID(SELECTION)
         selection.SetReferenceActivePlaceNodeClassName(POINT_CLASS)

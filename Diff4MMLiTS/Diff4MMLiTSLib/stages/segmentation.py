@@ -143,13 +143,7 @@ def _maps(found: Found | None, grid: Grid, config: SegmentConfig) -> _Maps:
         return maps
     box, covered = part_of(grid, found.grid)
     organ, tumor = found.on(covered)
-    liver, lesions = masks_of(
-        organ,
-        tumor,
-        voxel_ml=grid.voxel_ml,
-        minimum_tumor_ml=config.minimum_tumor_ml,
-        sure_tumor=config.sure_tumor,
-    )
+    liver, lesions = masks_of(organ, tumor, voxel_ml=grid.voxel_ml, config=config)
     maps.liver[box], maps.tumor[box] = liver, lesions
     if config.probability:
         maps.probability[box] = as_bytes(tumor)

@@ -64,7 +64,7 @@ def save_model(folder: Path, card: ModelCard, networks: Mapping[str, Weights], *
         raise InputError(
             f"Weights of {', '.join(sorted(networks))}", expected=f"the card's {', '.join(sorted(card.networks))}"
         )
-    with new_folder(folder, force=force) as partial:
+    with new_folder(folder, force=force, known_by=CARD_FILE) as partial:
         text = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False)
         (partial / CARD_FILE).write_text(text + "\n", encoding="utf-8")
         for name, weights in networks.items():

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import nn
 
+from ..core.config import SegmentConfig
 from ..core.lesions import TOUCHING
 from ..core.metrics import bounding_box
 from ..nets.segmenter import LIVER, TUMOR, segmenter_input
@@ -61,7 +62,7 @@ def probabilities(
 
 
 def masks_of(
-    organ: FloatArray, tumor: FloatArray, *, voxel_ml: float, minimum_tumor_ml: float, sure_tumor: float
+    organ: FloatArray, tumor: FloatArray, *, voxel_ml: float, config: SegmentConfig
 ) -> tuple[BoolArray, BoolArray]:
     """Return liver and tumor masks of probabilities (of any grid).
 
@@ -72,16 +73,15 @@ def masks_of(
         organ: Probability of liver or tumor, (Z, Y, X).
         tumor: Probability of tumor, (Z, Y, X).
         voxel_ml: Volume of a voxel.
-        minimum_tumor_ml: Smaller tumor components are removed.
-        sure_tumor: Tumor components whose highest probability lies below are removed.
+        config: Which tumor components are too small, or not sure enough.
     """
     liver, lesions = np.zeros(organ.shape, dtype=bool), np.zeros(organ.shape, dtype=bool)
     box = bounding_box(organ > PROBABLE)
     if box is not None:
         piece = _filled(largest_component(organ[box] > PROBABLE))
         doubtful = (tumor[box] > organ[box] - tumor[box]) & piece
-        large = without_small_components(doubtful, minimum_voxels=minimum_tumor_ml / voxel_ml)
-        liver[box], lesions[box] = piece, with_a_voxel_of(large, tumor[box] >= sure_tumor)
+        large = without_small_components(doubtful, minimum_voxels=config.minimum_tumor_ml / voxel_ml)
+        liver[box], lesions[box] = piece, with_a_voxel_of(large, tumor[box] >= config.sure_tumor)
     return liver, lesions
 
 

@@ -22,7 +22,7 @@ from .inference import PROBABLE, FloatArray, largest_component, probabilities, w
 from .windows import run_windows
 
 NECK_MM = 6.0
-"""What hangs on the liver by less than twice that is a neighbor: a kidney, the heart, a muscle."""
+"""What hangs on the liver by less than twice that is a neighbor: a kidney, the heart."""
 SEARCH_OVERLAP = 0.25
 """The liver is large, and its place is all that the search must tell."""
 

@@ -173,13 +173,7 @@ def _segment(network: nn.Module, config: SegmenterTrainConfig, study: WorkingStu
     if found is None:
         return np.zeros_like(study.liver), np.zeros_like(study.tumor)
     organ, tumor = found.on(study.grid)
-    return masks_of(
-        organ,
-        tumor,
-        voxel_ml=study.grid.voxel_ml,
-        minimum_tumor_ml=work.minimum_tumor_ml,
-        sure_tumor=work.sure_tumor,
-    )
+    return masks_of(organ, tumor, voxel_ml=study.grid.voxel_ml, config=work)
 
 
 def _dice(found: BoolArray, truth: BoolArray) -> float:

@@ -102,3 +102,18 @@ def test_the_state_of_a_folder_changes_when_a_file_is_written_anew(tmp_path):
 
 def test_the_free_space_of_a_folder_is_told_before_it_is_made(tmp_path):
     assert free_bytes(tmp_path / "not" / "there yet") == pytest.approx(free_bytes(tmp_path), rel=0.2)
+
+
+def test_a_folder_of_another_kind_is_not_replaced(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.docx").write_text("years", encoding="utf-8")
+    with (
+        pytest.raises(InputError, match="holds something else"),
+        new_folder(tmp_path / "out", force=True, known_by="a"),
+    ):
+        pytest.fail("nothing is made for it")
+    assert [file.name for file in tmp_path.rglob("*.docx")] == ["thesis.docx"]
+    (tmp_path / "out" / "a").touch()
+    with new_folder(tmp_path / "out", force=True, known_by="a") as partial:
+        (partial / "a").touch()
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["a"]

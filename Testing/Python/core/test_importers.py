@@ -319,11 +319,12 @@ def test_a_dicom_examination_can_be_named(tmp_path):
 
 
 def test_a_folder_of_dicom_files_is_not_replaced_by_what_is_made_of_them(tmp_path):
-    write_series(tmp_path / "in" / "host 1", SeriesSpec())
-    before = {file: file.read_bytes() for file in (tmp_path / "in" / "host 1").iterdir()}
-    with pytest.raises(InputError, match="exists and is no study folder"):
-        run(tmp_path / "in" / "host 1", tmp_path / "in", ImportSource.DICOM, study_id="host 1", force=True)
-    assert before == {file: file.read_bytes() for file in (tmp_path / "in" / "host 1").iterdir()}
+    files = tmp_path / "archive" / "hospital" / "host 1"
+    write_series(files, SeriesSpec())
+    before = {file: file.read_bytes() for file in files.iterdir()}
+    with pytest.raises(InputError, match="holds something else, and is not replaced"):
+        run(tmp_path / "archive", files.parent, ImportSource.DICOM, study_id="host 1", force=True)
+    assert before == {file: file.read_bytes() for file in files.iterdir()}
 
 
 def a_native_series(folder: Path, description: str) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from Diff4MMLiTSLib.core.config import SegmentConfig
 from Diff4MMLiTSLib.training.inference import (
     as_bytes,
     entropy,
@@ -46,7 +47,7 @@ def test_tumors_lie_in_the_largest_liver_piece_which_has_no_holes() -> None:
     organ[2:12, 2:12, 2:12] = organ[16:19, 16:19, 16:19] = 1
     organ[6, 6, 6] = 0
     tumor[4:7, 4:7, 4:7] = tumor[16:19, 16:19, 16:19] = 1
-    liver, found = masks_of(organ, tumor, voxel_ml=0.027, minimum_tumor_ml=0.1, sure_tumor=0.7)
+    liver, found = masks_of(organ, tumor, voxel_ml=0.027, config=SegmentConfig(minimum_tumor_ml=0.1, sure_tumor=0.7))
     assert liver.sum() == 1000
     assert found.sum() == 27
 
@@ -55,9 +56,9 @@ def test_a_tumor_of_which_no_voxel_is_sure_is_none() -> None:
     organ, tumor = np.ones((20, 20, 20), np.float32), np.zeros((20, 20, 20), np.float32)
     tumor[2:6, 2:6, 2:6] = tumor[10:14, 10:14, 10:14] = 0.6
     tumor[4, 4, 4] = 0.7
-    _, found = masks_of(organ, tumor, voxel_ml=0.027, minimum_tumor_ml=0.1, sure_tumor=0.7)
+    _, found = masks_of(organ, tumor, voxel_ml=0.027, config=SegmentConfig(minimum_tumor_ml=0.1, sure_tumor=0.7))
     assert found.sum() == 64 and found[3, 3, 3]
-    _, found = masks_of(organ, tumor, voxel_ml=0.027, minimum_tumor_ml=0.1, sure_tumor=0.0)
+    _, found = masks_of(organ, tumor, voxel_ml=0.027, config=SegmentConfig(minimum_tumor_ml=0.1, sure_tumor=0.0))
     assert found.sum() == 128
 
 

@@ -45,7 +45,7 @@ def export_monai_bundle(model: Path, out: Path, *, card: ModelCard, digest: str,
     Raises:
         InputError: The output exists, or cannot be written.
     """
-    with new_folder(out, force=force) as partial:
+    with new_folder(out, force=force, known_by="configs/metadata.json") as partial:
         for name in ("configs", "models", "docs"):
             (partial / name).mkdir()
         for file in (CARD_FILE, *(f"{network}.safetensors" for network in card.networks)):

@@ -93,7 +93,7 @@ def export_nnunet(
         )
     folders = _without_rejected_pairs(folders_by_id(cohorts))
     channels = _channels(folders, phases)
-    with new_folder(out, force=force) as partial:
+    with new_folder(out, force=force, known_by="dataset.json") as partial:
         for name in ("imagesTr", "labelsTr"):
             (partial / name).mkdir()
         cases: dict[str, _Case] = {}
