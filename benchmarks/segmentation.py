@@ -1,9 +1,10 @@
 """Compares ``segment`` with MONAI's plain sliding windows over the whole volume: same network, same run.
 
-Usage: python benchmarks/segmentation.py --model MODEL --case CASE [--phantoms COHORT] [--fast]
+Usage: python benchmarks/segmentation.py --model MODEL --case CASE [--field X Y Z] [--phantoms COHORT] [--fast]
 
-CASE is a folder with ct.nii.gz and seg.nii.gz (liver = 1). The CT is resampled to 512 x 512 x 150 and gets three more
-phases by ``multiphase.enhance``, without motion: time and peak memory. COHORT holds registered phantoms: Dice. Ratios
+CASE is a folder with ct.nii.gz and seg.nii.gz (liver = 1). The CT gets three more phases by ``multiphase.enhance``,
+without motion, and 512 x 512 x 150 voxels: time and peak memory. They cover what the CT covers, or a field of X by Y by
+Z mm around its middle, with air where the CT ends. COHORT holds registered phantoms: Dice. Ratios
 are of processor seconds, which other jobs on the machine disturb least.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import torch
 from monai.inferers import sliding_window_inference
 
 from Diff4MMLiTSLib.core.config import SegmentConfig
-from Diff4MMLiTSLib.core.grid import Volume, resample
+from Diff4MMLiTSLib.core.grid import Grid, Volume, resample
 from Diff4MMLiTSLib.core.images import read_mask, read_volume
 from Diff4MMLiTSLib.core.phases import Phase
 from Diff4MMLiTSLib.core.progress import silent
@@ -63,10 +64,11 @@ def main() -> None:
         "plain, overlap 0.5": lambda study: _plain(segmenter, study, 0.5),
     }
     print(f"{torch.get_num_threads()} threads; {segmenter.card.name}, {segmenter.card.spacing_mm} mm")
-    study, truth = _large_study(options.case)
+    study, truth = _large_study(options.case, options.field)
     costs = {name: _cost(method, study) for name, method in methods.items()}
     first = next(iter(costs.values()))
-    print("| 512 x 512 x 150, four phases | seconds | of processors | ratio | peak MB | liver Dice | tumor ml |")
+    field = " x ".join(f"{n * mm:.0f}" for n, mm in zip(study.grid.size, study.grid.spacing_mm, strict=True))
+    print(f"| 512 x 512 x 150, four phases, {field} mm | seconds | of processors | ratio | peak MB | liver Dice | tumor ml |")
     print("|---|---|---|---|---|---|---|")
     for name, cost in costs.items():
         liver, tumor = cost.masks
@@ -124,11 +126,14 @@ def _cost(method: Method, study: RegisteredStudy) -> Cost:
     return Cost(time.perf_counter() - started, time.process_time() - worked, _peak_mb(), masks)
 
 
-def _large_study(case: Path) -> tuple[RegisteredStudy, np.ndarray]:
+def _large_study(case: Path, field_mm: Sequence[float] | None) -> tuple[RegisteredStudy, np.ndarray]:
     """Return the four-phase study of 512 x 512 x 150 voxels and its true liver."""
     ct, liver = read_volume(case / "ct.nii.gz"), read_mask(case / "seg.nii.gz", MaskSource.ANNOTATION)
-    extent = np.array(ct.grid.size) * np.array(ct.grid.spacing_mm)
-    grid = ct.grid.with_spacing(tuple(float(value) for value in extent / np.array(SIZE)))
+    extent = np.array(field_mm or np.array(ct.grid.size) * np.array(ct.grid.spacing_mm))
+    spacing_mm = extent / np.array(SIZE)
+    x, y, z = (float(value) for value in spacing_mm)
+    first = ct.grid.center_mm - ct.grid.direction_matrix @ (spacing_mm * (np.array(SIZE) - 1) / 2)
+    grid = Grid(SIZE, (x, y, z), tuple(float(value) for value in first), ct.grid.direction)
     truth = np.asarray(resample(liver.volume, grid, linear=False).array) > 0
     coarse = ct.grid.with_spacing(ENHANCED_SPACING_MM)
     small = downsample(ct, coarse), Mask(resample(liver.volume, coarse, linear=False), liver.source)
@@ -154,10 +159,8 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--case", type=Path, required=True)
+    parser.add_argument("--field", type=float, nargs=3, metavar="MM")
     parser.add_argument("--phantoms", type=Path)
-    parser.add_argument(
-        "--keep", type=Path, default=Path("/tmp/segmentation-benchmark"), help="where the study is kept"
-    )
     parser.add_argument("--fast", action="store_true")
     return parser.parse_args()
 

@@ -275,6 +275,8 @@ def _block_averaged(volume: Volume, spacing_mm: float) -> Volume:
     if np.any(missing):
         array = np.pad(array, missing, mode="edge")
     for axis, block in enumerate(blocks):
+        if block == 1:
+            continue
         array = np.moveaxis(array, axis, 0)
         parts = [array[start::block].astype(np.float32) for start in range(block)]
         array = np.moveaxis(sum(parts[1:], start=parts[0]) / np.float32(block), 0, axis)
