@@ -68,7 +68,7 @@ def main() -> None:
     costs = {name: _cost(method, study) for name, method in methods.items()}
     first = next(iter(costs.values()))
     field = " x ".join(f"{n * mm:.0f}" for n, mm in zip(study.grid.size, study.grid.spacing_mm, strict=True))
-    print(f"| 512 x 512 x 150, four phases, {field} mm | seconds | of processors | ratio | peak MB | liver Dice | tumor ml |")
+    print(f"| 512 x 512 x 150, {field} mm | seconds | of processors | ratio | peak MB | liver Dice | tumor ml |")
     print("|---|---|---|---|---|---|---|")
     for name, cost in costs.items():
         liver, tumor = cost.masks

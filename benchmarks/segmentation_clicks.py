@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from Diff4MMLiTSLib.core.config import SegmentConfig
 from Diff4MMLiTSLib.core.grid import Grid, Volume
-from Diff4MMLiTSLib.core.lesions import LEAST_OVERLAP, TOUCHING
+from Diff4MMLiTSLib.core.lesions import LEAST_OVERLAP, TOUCHING, ball_diameter_mm
 from Diff4MMLiTSLib.core.progress import silent
 from Diff4MMLiTSLib.core.study import Mask, RegisteredStudy, Segmentation
 from Diff4MMLiTSLib.core.study_io import find_studies, read_registered
@@ -103,7 +103,7 @@ def _positive(
 ) -> Outcome:
     after, farthest, seconds = _click(segmenter, study, start, point, positive=True)
     scores = [_lesion_dice(found.tumor.array, lesion) for found in (start, after)]
-    return Outcome(kind, _diameter_mm(lesion, study.grid), scores[0], scores[1], farthest, seconds)
+    return Outcome(kind, ball_diameter_mm(lesion.sum() * study.grid.voxel_ml), scores[0], scores[1], farthest, seconds)
 
 
 def _negative(
@@ -116,7 +116,7 @@ def _negative(
 ) -> Outcome:
     after, farthest, seconds = _click(segmenter, study, start, point, positive=False)
     left = float((after.tumor.array & component).sum() / component.sum())
-    return Outcome(kind, _diameter_mm(component, study.grid), 1.0, left, farthest, seconds)
+    return Outcome(kind, ball_diameter_mm(component.sum() * study.grid.voxel_ml), 1.0, left, farthest, seconds)
 
 
 def _click(
@@ -160,10 +160,6 @@ def _beside(mask: np.ndarray, grid: Grid, rng: np.random.Generator) -> np.ndarra
 
 def _world(voxel: tuple[int, ...], grid: Grid) -> np.ndarray:
     return grid.to_world(np.array(voxel[::-1], dtype=float))
-
-
-def _diameter_mm(mask: np.ndarray, grid: Grid) -> float:
-    return float(np.cbrt(6000 * mask.sum() * grid.voxel_ml / np.pi))
 
 
 def _mask(like: Mask, array: np.ndarray) -> Mask:

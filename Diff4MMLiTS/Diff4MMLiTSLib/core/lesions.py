@@ -139,6 +139,11 @@ def detection_score(matches: Sequence[LesionMatch], size_class: int | None = Non
     )
 
 
+def ball_diameter_mm(volume_ml: float) -> float:
+    """Return the diameter of the ball of a volume."""
+    return float(np.cbrt(6.0 * volume_ml * 1000.0 / np.pi))
+
+
 def _lesions(mask: BoolArray, other: BoolArray, grid: Grid) -> tuple[NDArray[np.int32], tuple[Lesion, ...]]:
     labels, count = ndimage.label(mask, structure=TOUCHING)
     voxels = np.bincount(labels.ravel(), minlength=count + 1)
@@ -146,6 +151,5 @@ def _lesions(mask: BoolArray, other: BoolArray, grid: Grid) -> tuple[NDArray[np.
     lesions = []
     for size, agreeing in zip(voxels[1:], shared[1:], strict=True):
         volume_ml = float(size) * grid.voxel_ml
-        diameter_mm = float(np.cbrt(6.0 * volume_ml * 1000.0 / np.pi))
-        lesions.append(Lesion(volume_ml, diameter_mm, float(agreeing / size)))
+        lesions.append(Lesion(volume_ml, ball_diameter_mm(volume_ml), float(agreeing / size)))
     return np.asarray(labels), tuple(lesions)

@@ -1,7 +1,8 @@
 """Stage 4, corrected by clicks: a positive click adds the lesion that was missed, a negative one removes a component.
 
-The network looks again at one window around the click, with all clicks among its inputs; nothing beyond ``REACH_MM``
-of a click ever changes.
+The network looks again at one window around the click, with all clicks among its inputs. Of a small lesion it knows the
+place better than the extent, which is then cut to what looks like the clicked place. Nothing beyond ``REACH_MM`` of a
+click ever changes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from scipy import ndimage
 from .. import __version__
 from ..core.errors import InputError, MissingError
 from ..core.grid import Grid, Volume
-from ..core.lesions import TOUCHING
+from ..core.lesion_contrast import like_the_core
+from ..core.lesions import TOUCHING, ball_diameter_mm
 from ..core.progress import Progress
 from ..core.study import HistoryEntry, Mask, MaskSource, RegisteredStudy, Segmentation
 from ..training.clicks import VoxelClick, guidance_maps
@@ -28,8 +30,10 @@ from .segmentation import MultimodalSegmenter, part_of
 
 REACH_MM = 30.0
 """How far from a click voxels may change: half of the largest lesions that are missed, and more."""
-CORE_MM = 3.0
+CORE_MM = 2.0
 """Radius of the ball around a positive click that is tumor whatever the network says."""
+SMALL_MM = 30.0
+"""Diameter up to which the patient's own contrast decides the extent. Larger lesions have rims and dead cores."""
 SNAP_MM = 5.0
 """How far beside a component a negative click still means it."""
 PART_OF_PEAK = 0.5
@@ -85,7 +89,7 @@ def apply_clicks(
     probability = np.array(known.array) if known is not None else 255 * tumor.astype(np.uint8)
     for index, click in enumerate(clicks):
         progress.update(index / len(clicks), f"click {index + 1} of {len(clicks)}")
-        change = _change(segmenter, study, tumor, click, clicks)
+        change = _change(segmenter, study, (liver, tumor), click, clicks)
         liver[change.box] |= change.added
         tumor[change.box] = (tumor[change.box] | change.added) & ~change.removed
         probability[change.box][change.added] = change.probability[change.added]
@@ -117,15 +121,27 @@ class _Change:
 
 
 def _change(
-    segmenter: MultimodalSegmenter, study: RegisteredStudy, tumor: BoolArray, click: Click, clicks: Sequence[Click]
+    segmenter: MultimodalSegmenter,
+    study: RegisteredStudy,
+    masks: tuple[BoolArray, BoolArray],
+    click: Click,
+    clicks: Sequence[Click],
 ) -> _Change:
+    """Return what a click changes in the masks of liver and tumor."""
+    liver, tumor = masks
     box, part = part_of(study.grid, _cube(click))
-    reach = _distance_mm(part, click) <= REACH_MM
+    distance_mm = _distance_mm(part, click)
+    reach = distance_mm <= REACH_MM
     nothing = np.zeros_like(reach)
     if not click.positive:
         return _Change(box, nothing, _component(tumor[box] & reach, part, click), nothing.astype(np.uint8))
     _, found = _look_again(segmenter, study, click, clicks).on(part)
-    added = _grown(found, reach, part, click)
+    core = distance_mm <= max(CORE_MM, float(distance_mm.min()))
+    added = _grown(found, core, reach)
+    if ball_diameter_mm(added.sum() * part.voxel_ml) <= SMALL_MM:
+        phases, presence = stack_on(study, part)
+        healthy = liver[box] & ~tumor[box]
+        added = _piece(like_the_core(added, core, phases=phases[presence > 0], liver=healthy, grid=part), core)
     return _Change(box, added, nothing, as_bytes(np.maximum(found, PROBABLE)))
 
 
@@ -175,15 +191,17 @@ def _look_again(segmenter: MultimodalSegmenter, study: RegisteredStudy, click: C
     return Found(organ, tumor, window)
 
 
-def _grown(tumor: NDArray[np.float32], reach: BoolArray, grid: Grid, click: Click) -> BoolArray:
-    """Return the lesion around a positive click: what is connected to it and probable enough."""
-    distance_mm = _distance_mm(grid, click)
-    nearest = np.unravel_index(int(distance_mm.argmin()), distance_mm.shape)
-    core = distance_mm <= max(CORE_MM, float(distance_mm[nearest]))
+def _grown(tumor: NDArray[np.float32], core: BoolArray, reach: BoolArray) -> BoolArray:
+    """Return the lesion around a positive click: what is connected to its core and probable enough."""
     peak = float(tumor[core].max())
     probable = tumor >= np.clip(PART_OF_PEAK * peak, LEAST_PROBABLE, PROBABLE)
-    labels, _ = ndimage.label((probable | core) & reach, structure=TOUCHING)
-    return np.asarray(labels == labels[nearest])
+    return _piece((probable | core) & reach, core)
+
+
+def _piece(mask: BoolArray, core: BoolArray) -> BoolArray:
+    """Return the component of a mask that holds a core."""
+    labels, _ = ndimage.label(mask, structure=TOUCHING)
+    return np.asarray(labels == labels[core][0])
 
 
 def _component(tumor: BoolArray, grid: Grid, click: Click) -> BoolArray:

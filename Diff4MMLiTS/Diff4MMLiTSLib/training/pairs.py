@@ -22,6 +22,7 @@ from ..core.enhancement import TumorFamily, core_of, family_of, tells_families
 from ..core.errors import InputError
 from ..core.grid import Grid
 from ..core.known_lesions import KnownLesions, describe, flat_contrast, known_lesions
+from ..core.lesions import ball_diameter_mm
 from ..core.phases import ALL_PHASES
 from ..core.tumor_mask import dilate_mm
 from .datasets import BoolArray, FloatArray, WorkingStudy
@@ -181,7 +182,7 @@ def known_lesions_of(patches: Sequence[LesionPatch]) -> KnownLesions:
     descriptions, contrasts = [], []
     for patch in patches:
         change = patch.changed - patch.normal * patch.presence[:, None, None, None]
-        radius_mm = np.cbrt(0.75 / np.pi * patch.tumor.sum() * patch.grid.voxel_ml * 1000.0)
+        radius_mm = ball_diameter_mm(patch.tumor.sum() * patch.grid.voxel_ml) / 2
         trusted = (patch.presence * patch.trust >= LEAST_TRUST) & (patch.shifts_mm <= radius_mm)
         descriptions.append(describe(change, patch.tumor, patch.grid))
         contrasts.append(np.where(trusted, flat_contrast(change, patch.tumor, patch.grid), np.float32(np.nan)))

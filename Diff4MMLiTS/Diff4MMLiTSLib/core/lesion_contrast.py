@@ -1,0 +1,64 @@
+"""How far a small lesion reaches, by what sets it off from the patient's own liver in all phases together."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from .grid import Grid
+
+SMOOTHING_MM = 2.0
+"""Standard deviation of a Gaussian that takes noise away and leaves lesions of 5 mm."""
+LEAST_LIKE_CORE = 0.4
+"""A voxel belongs to the lesion from this part of the way from the liver's mean to its core's; partial volumes too."""
+LEAST_DISTANCE = 1.0
+"""Mahalanobis distance of core and liver below which nothing sets the lesion off."""
+APART_MM = 3.0
+"""The liver is looked at from this distance on: what is nearer may be lesion."""
+FEWEST_VOXELS = 50
+"""Fewer of healthy liver do not tell how its values vary."""
+OUTLIER = 4.0
+"""Deviations (robust) from the median beyond which a voxel is no parenchyma: vessels, other lesions, air."""
+FLOOR_HU = 2.0
+"""Deviation that every phase has at least: noise-free images exist."""
+TISSUE_HU = (-200.0, 400.0)
+
+BoolArray = NDArray[np.bool_]
+FloatArray = NDArray[np.float32]
+
+
+def like_the_core(region: BoolArray, core: BoolArray, *, phases: FloatArray, liver: BoolArray, grid: Grid) -> BoolArray:
+    """Return the voxels of a region that look like a lesion's core rather than like the liver around it.
+
+    All phases are weighed together by Fisher's linear discriminant (The use of multiple measurements in taxonomic
+    problems, 1936) between the core's mean and the parenchyma's distribution.
+
+    Args:
+        region: Where the lesion may be, (Z, Y, X).
+        core: Voxels that surely are the lesion's.
+        phases: (P, Z, Y, X), HU; only phases that are there.
+        liver: Liver without known tumors.
+        grid: Its lattice.
+
+    Returns:
+        Part of the region, with the core; the whole region where nothing sets the core off, or no liver is near.
+    """
+    sigmas = [SMOOTHING_MM / spacing for spacing in grid.spacing_zyx_mm]
+    smooth = np.stack([ndimage.gaussian_filter(np.clip(phase, *TISSUE_HU), sigmas) for phase in phases])
+    apart = ndimage.distance_transform_edt(~(region | core), sampling=grid.spacing_zyx_mm) > APART_MM
+    healthy = smooth[:, liver & apart]
+    middle = np.median(healthy, axis=1, keepdims=True) if healthy.size else healthy
+    spread = 1.4826 * np.median(np.abs(healthy - middle), axis=1, keepdims=True) + FLOOR_HU if healthy.size else middle
+    healthy = healthy[:, (np.abs(healthy - middle) < OUTLIER * spread).all(axis=0)]
+    if healthy.shape[1] < FEWEST_VOXELS:
+        return region | core
+    mean = healthy.mean(axis=1)
+    covariance = np.atleast_2d(np.cov(healthy)) + FLOOR_HU**2 * np.eye(len(phases))
+    difference = smooth[:, core].mean(axis=1) - mean
+    weights = np.linalg.solve(covariance, difference)
+    squared = float(weights @ difference)
+    if squared < LEAST_DISTANCE**2:
+        return region | core
+    part_of_way = np.tensordot(weights, smooth - mean[:, None, None, None], axes=1) / squared
+    return np.asarray((region & (part_of_way > LEAST_LIKE_CORE)) | core)
