@@ -108,7 +108,7 @@ class SegmentConfig(Settings):
     margin_mm: float = Field(default=20.0, gt=0)
     flips: tuple[Literal["x", "y", "z"], ...] = ()
     minimum_tumor_ml: float = Field(default=0.03, ge=0)
-    sure_tumor: float = Field(default=0.8, ge=0, le=1)
+    sure_tumor: float = Field(default=0.9, ge=0, le=1)
     probability: bool = False
     uncertainty: bool = False
 
