@@ -131,6 +131,7 @@ def register_cohort(
 ) -> CohortResult:
     """Stage 1 on a study folder or a cohort; ``livers`` says who finds the livers that nobody drew."""
     _load_liver_finder(livers, options.device)
+    livers = replace(livers, model=livers.model.absolute() if livers.model else None)
     work = partial(_register, config=config, options=options, livers=livers)
     return _process(jobs_of(source, out), work, options, progress)
 
@@ -149,7 +150,8 @@ def inpaint_cohort(
     _load_generator(model, options.device)
     if segmenter:
         _load_segmenter(segmenter, options.device)
-    work = partial(_inpaint, model=model, config=config, options=options, segmenter=segmenter)
+    segmenter = segmenter.absolute() if segmenter else None
+    work = partial(_inpaint, model=model.absolute(), config=config, options=options, segmenter=segmenter)
     return _process(jobs_of(source, out), work, options, progress)
 
 
@@ -176,7 +178,8 @@ def synthesize_cohort(
         for folder in _inpainted_well(studies)
         for number in range(1, pairs + 1)
     ]
-    work = partial(_synthesize, model=model, config=config, options=options, mask=mask)
+    mask = mask.absolute() if mask else None
+    work = partial(_synthesize, model=model.absolute(), config=config, options=options, mask=mask)
     return _process(jobs, work, options, progress)
 
 
@@ -227,9 +230,8 @@ def segment_cohort(
 ) -> CohortResult:
     """Stage 4 on a registered study folder or a cohort of them."""
     _load_segmenter(model, options.device)
-    return _process(
-        jobs_of(source, out), partial(_segment, model=model, config=config, options=options), options, progress
-    )
+    work = partial(_segment, model=model.absolute(), config=config, options=options)
+    return _process(jobs_of(source, out), work, options, progress)
 
 
 def find_device(name: str) -> torch.device:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from Diff4MMLiTSLib import pipeline
-from Diff4MMLiTSLib.cohort import Workers
+from Diff4MMLiTSLib.cohort import Workers, local_workers
 from Diff4MMLiTSLib.core.config import (
     InpaintConfig,
     InpainterNetwork,
@@ -72,6 +73,22 @@ def test_a_local_cluster_registers_a_cohort(a_study, tmp_path):
     )
     assert result.written == ("a", "b") and not result.failed
     assert read_registered(tmp_path / "out" / "b").qa["register"].notes["liver"] == "given"
+
+
+def test_a_relative_model_is_found_by_workers_that_were_started_elsewhere(a_study, tmp_path, monkeypatch):
+    config = segmenter_config()
+    network = fresh_segmenter(config.network, seed=0)
+    save_model(tmp_path / "model", segmenter_card(config), {NETWORK: network.state_dict()})
+    for name in ("a", "b"):
+        write_study(replace(a_study, study_id=name), tmp_path / "in" / name)
+    with local_workers(2, tmp_path) as workers:
+        monkeypatch.chdir(tmp_path)
+        options = pipeline.RunOptions(device="cpu", workers=workers)
+        model, config = Path("model"), SegmentConfig()
+        result = pipeline.segment_cohort(
+            Path("in"), Path("out"), model=model, config=config, options=options, progress=silent()
+        )
+    assert result.written == ("a", "b") and not result.failed
 
 
 def test_a_tumor_free_study_passes_inpainting_with_its_own_history(a_study, tmp_path, monkeypatch):

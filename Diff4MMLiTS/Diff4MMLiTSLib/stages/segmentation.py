@@ -148,7 +148,7 @@ def _maps(found: Found | None, grid: Grid, config: SegmentConfig) -> _Maps:
     if config.probability:
         maps.probability[box] = as_bytes(tumor)
     if config.uncertainty:
-        maps.uncertainty[box] = as_bytes(entropy(organ, tumor))
+        maps.uncertainty[box] = as_bytes(entropy(*found.on(covered, with_neighbors=True)))
     return maps
 
 

@@ -18,7 +18,7 @@ from ..core.grid import Grid, Volume, resample
 from ..core.intensity import Window
 from ..core.progress import Progress
 from .datasets import working_grid
-from .inference import PROBABLE, FloatArray, largest_component, probabilities, without_neighbors
+from .inference import PROBABLE, BoolArray, FloatArray, largest_component, probabilities, without_neighbors
 from .windows import run_windows
 
 NECK_MM = 6.0
@@ -55,17 +55,20 @@ class Found:
         organ: Probability of liver or tumor, (Z, Y, X), float32.
         tumor: Probability of tumor, (Z, Y, X), float32.
         grid: Upright and isotropic; beyond it both are 0.
+        neighbors: What it takes for liver, but hangs on it by a neck only, (Z, Y, X); None for nothing.
     """
 
     organ: FloatArray
     tumor: FloatArray
     grid: Grid
+    neighbors: BoolArray | None = None
 
-    def on(self, grid: Grid) -> tuple[FloatArray, FloatArray]:
-        """Return both probabilities on another grid."""
+    def on(self, grid: Grid, *, with_neighbors: bool = False) -> tuple[FloatArray, FloatArray]:
+        """Return both probabilities on another grid, 0 in the liver's neighbors unless they are asked for."""
+        cut = None if with_neighbors else self.neighbors
         organ, tumor = (
             np.asarray(resample(Volume(values, self.grid), grid).array, dtype=np.float32)
-            for values in (self.organ, self.tumor)
+            for values in (part if cut is None else part * ~cut for part in (self.organ, self.tumor))
         )
         return organ, tumor
 
@@ -105,8 +108,7 @@ def look(
         organ = organ * near
     probable = organ > PROBABLE
     kept = without_neighbors(probable, neck_mm=NECK_MM, spacing_mm=sight.spacing_mm)
-    kept |= ~probable  # where the liver ends between two voxels, the outer one tells where
-    return Found(organ * kept, tumor * kept, box)
+    return Found(organ, tumor, box, probable & ~kept)  # voxels that are no liver tell where it ends between two voxels
 
 
 def _search(

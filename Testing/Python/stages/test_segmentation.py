@@ -95,16 +95,29 @@ def test_tumors_of_which_no_voxel_is_sure_are_left_out(a_segmenter: MultimodalSe
     assert not segment(a_segmenter, study, sure_tumor=1.0).tumor.array.any()
 
 
-def test_what_hangs_on_the_liver_by_a_neck_is_neither_liver_nor_tumor(a_segmenter: MultimodalSegmenter) -> None:
+def study_with_a_neighbor() -> RegisteredStudy:
     grid = Grid((70, 34, 34), (2.0, 2.0, 2.0))
     values = np.full(grid.shape, -100, dtype=np.int16)
     values[4:30, 4:30, 4:36] = 100
     values[16:18, 16:18, 36:46] = 100
     values[8:26, 8:26, 46:64] = 200
-    found = segment(a_segmenter, RegisteredStudy("two", {Phase.PVP: Volume(values, grid)}, Phase.PVP))
+    return RegisteredStudy("two", {Phase.PVP: Volume(values, grid)}, Phase.PVP)
+
+
+def test_what_hangs_on_the_liver_by_a_neck_is_neither_liver_nor_tumor(a_segmenter: MultimodalSegmenter) -> None:
+    found = segment(a_segmenter, study_with_a_neighbor())
     assert found.liver.array[:, :, :34].sum() > 0.9 * 26 * 26 * 32
     assert not found.liver.array[:, :, 48:].any()
     assert not found.tumor.array.any()
+
+
+def test_what_was_cut_off_is_as_uncertain_as_the_network_was(a_segmenter: MultimodalSegmenter) -> None:
+    a_segmenter.network.scale.data.fill_(8.0)  # not sure
+    found = segment(a_segmenter, study_with_a_neighbor(), uncertainty=True, probability=True)
+    assert found.uncertainty is not None and found.probability is not None
+    cut_off = (slice(10, 24), slice(10, 24), slice(49, 62))
+    assert not np.asarray(found.probability.array)[cut_off].any()
+    assert np.asarray(found.uncertainty.array)[cut_off].min() > 50
 
 
 @pytest.mark.parametrize("direction", [IDENTITY, OBLIQUE])
