@@ -38,6 +38,7 @@ from .training.task import Task
 REHEARSED = 2
 """Studies that are prepared for the measured steps."""
 BETWEEN = "; registering, inpainting and synthesizing the studies come on top"
+MEANWHILE = "; making its synthetic pairs comes on top"
 REHEARSED_CHANGE_HU = -40.0
 """What stands for a tumor's difference from its normal CT, which does not exist yet."""
 _HEAD = ("network", "weights", "step", "waiting", "validation", "time", "checkpoint", "GPU")
@@ -100,6 +101,7 @@ class Plan:
         cache_needed_bytes: What the prepared studies take there, about; in memory where there is no cache.
         disk_needed_bytes: Checkpoints and weights of all networks.
         disk_free_bytes: On the disk of the run folder.
+        not_timed: What comes on top of the networks' time, in words; empty for nothing.
     """
 
     target: str
@@ -112,6 +114,7 @@ class Plan:
     cache_needed_bytes: int
     disk_needed_bytes: int
     disk_free_bytes: int
+    not_timed: str = ""
 
     @property
     def refused(self) -> tuple[StudyFacts, ...]:
@@ -137,8 +140,10 @@ def plan_recipe(trainer: Trainer, run: Path, *, folder: Path, progress: Progress
     cohorts = cohorts_of(trainer.config, folder)
     folders_by_id((*cohorts.training, *cohorts.validation))  # what the training would refuse after its first hours
     folders_by_id((*cohorts.normal, *cohorts.normal_validation))
+    not_timed = BETWEEN if trainer.config.target is TrainTarget.ALL else ""
     if trainer.config.target is TrainTarget.SEGMENTER and (synthesizer := synthesizer_of(trainer.config, folder)):
         load_card(synthesizer)
+        not_timed = MEANWHILE
     kept: list[RegisteredStudy] = []
     look = _Look(trainer.config, kept)
     training = look.at(cohorts.training, progress.part(0.0, 0.4), training=True)
@@ -162,6 +167,7 @@ def plan_recipe(trainer: Trainer, run: Path, *, folder: Path, progress: Progress
         cache_needed_bytes=sum({network.study_bytes for network in networks}) * studies,
         disk_needed_bytes=sum(network.rehearsal.run_bytes for network in networks),
         disk_free_bytes=free_bytes(run),
+        not_timed=not_timed,
     )
 
 
@@ -177,7 +183,7 @@ def as_text(plan: Plan) -> str:
     disk, free = plan.disk_needed_bytes / 1e9, plan.disk_free_bytes / 1e9
     lines += [
         "",
-        f"Time      about {total} for the networks" + (BETWEEN if plan.target == TrainTarget.ALL else ""),
+        f"Time      about {total} for the networks{plan.not_timed}",
         f"Memory    {plan.host_bytes / 1e9:.1f} GB in this rehearsal, with {REHEARSED} studies at most",
         f"Studies   about {prepared:.2f} GB when prepared; the cache holds {cached:.2f} GB now",
         f"Disk      {disk:.2f} GB for checkpoints and weights; {free:.1f} GB are free",

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from Diff4MMLiTSLib.arguments import BUNDLED_MODELS
 from Diff4MMLiTSLib.cli import run
+from Diff4MMLiTSLib.core.config import PairSource, TrainTarget
 from Diff4MMLiTSLib.core.errors import InputError
 from Diff4MMLiTSLib.core.progress import silent
 from Diff4MMLiTSLib.core.study import MaskSource
@@ -43,6 +45,24 @@ def test_a_dry_run_measures_every_network_and_names_what_is_refused(a_plan: Plan
     assert max(map(len, table)) <= 60  # the width of a panel in Slicer
     assert "Validation data: none" in as_text(replace(a_plan, validation=()))
     assert "refused: drawn: Study 'drawn' has a mask drawn by a model" in text
+    assert "inpainting and synthesizing the studies come on top" in text
+
+
+def test_a_segmenter_that_makes_its_own_pairs_says_that_they_are_not_timed(tmp_path: Path) -> None:
+    cohort = a_tiny_cohort(tmp_path)
+    for name in ("training", "validation"):
+        assert run(["register", str(cohort / name), str(cohort / f"{name}-registered"), "--method", "none"]) == 0
+    trainer = a_trainer(cohort)
+    changes = {
+        "target": TrainTarget.SEGMENTER,
+        "cohorts": ("training-registered",),
+        "validation": ("validation-registered",),
+    }
+    own_pairs = {"pair_source": PairSource.FRESH, "synthesizer": str(BUNDLED_MODELS / "phantom-synthesizer")}
+    for changed, is_said in (changes, False), ({**changes, **own_pairs}, True):
+        recipe = replace(trainer, config=trainer.config.model_copy(update=changed))
+        text = as_text(plan_recipe(recipe, cohort / "run", folder=cohort, progress=silent()))
+        assert ("synthetic pairs comes on top" in text) == is_said
 
 
 def test_a_segmenter_that_nothing_would_be_measured_on_is_refused_as_its_training_would_be(tmp_path: Path) -> None:
