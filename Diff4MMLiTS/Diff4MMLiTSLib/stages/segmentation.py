@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -81,8 +81,16 @@ class MultimodalSegmenter:
             OutOfMemoryError: The device's memory is too small.
             CanceledError: The user asked to stop.
         """
-        stack, part = partial(stack_on, study), progress.part(0.0, 0.95)
-        found = look(self.network, stack, study.grid, sight=self.sight, config=config, progress=part)
+        alone = replace(study, phases={study.reference_phase: study.reference}, transforms={}, qa={})
+        found = look(
+            self.network,
+            partial(stack_on, study),
+            study.grid,
+            sight=self.sight,
+            config=config,
+            progress=progress.part(0.0, 0.95),
+            first=partial(stack_on, alone),
+        )
         if found is None:
             log.warning("%s: the model found no liver", study.study_id)
         maps = _maps(found, study.grid, config)

@@ -74,7 +74,14 @@ class Found:
 
 
 def look(
-    network: nn.Module, stack: Stack, grid: Grid, *, sight: Sight, config: SegmentConfig, progress: Progress
+    network: nn.Module,
+    stack: Stack,
+    grid: Grid,
+    *,
+    sight: Sight,
+    config: SegmentConfig,
+    progress: Progress,
+    first: Stack | None = None,
 ) -> Found | None:
     """Let a network look for liver and tumor.
 
@@ -85,6 +92,7 @@ def look(
         sight: What the network has learned to look at.
         config: Windows and margin.
         progress: Reports per window.
+        first: Samples what the liver is searched in, cheaper than all phases; these are searched if it is not found.
 
     Returns:
         None when the search finds no liver.
@@ -95,8 +103,12 @@ def look(
     """
     box, near = working_grid(grid, sight.spacing_mm), None
     if sight.coarse_factor:
-        region = _search(network, stack, grid, sight=sight, config=config, progress=progress.part(0.0, 0.2))
-        if region is None:
+        part = progress.part(0.0, 0.2)
+        for searched in (stack,) if first is None else (first, stack):
+            region = _search(network, searched, grid, sight=sight, config=config, progress=part)
+            if region is not None:
+                break
+        else:
             return None
         box = _surroundings(region, box)
         near = np.asarray(resample(region, box, linear=False).array) > 0

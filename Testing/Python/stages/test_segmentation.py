@@ -132,6 +132,20 @@ def test_a_liver_that_is_searched_at_low_resolution_first_is_found_as_well(
     assert dice(found.tumor.array, expected.tumor.array) > 0.99
 
 
+def test_the_liver_is_searched_in_the_reference_phase_alone(a_segmenter: MultimodalSegmenter) -> None:
+    presence: list[list[float]] = []
+
+    def note(_: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        presence.append(inputs[0][0, 4:8, 0, 0, 0].tolist())
+
+    a_segmenter.network.register_forward_pre_hook(note)
+    card = a_segmenter.card.model_copy(update={"numbers": {COARSE_FACTOR: 2.0}})
+    study = bright_study(Grid((60, 56, 40), (2.0, 2.0, 3.0)), (Phase.PVP, Phase.AP))
+    segment(replace(a_segmenter, card=card), study)
+    assert presence[0] == [0.0, 0.0, 1.0, 0.0]
+    assert presence[-1] == [0.0, 1.0, 1.0, 0.0]
+
+
 def test_fast_costs_fewer_windows_and_hardly_any_quality(a_segmenter: MultimodalSegmenter) -> None:
     study, fractions = bright_study(Grid((60, 56, 40), (2.0, 2.0, 3.0))), []
     progress = Progress(lambda fraction, *_: fractions.append(fraction), lambda: False)

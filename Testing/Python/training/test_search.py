@@ -35,11 +35,19 @@ class Soft(nn.Module):
         return torch.cat((torch.zeros_like(pvp), liver, tumor), dim=1)
 
 
-def found_in(study: WorkingStudy, network: nn.Module, *, coarse_factor: float, margin_mm: float = 9.0) -> Found | None:
+def found_in(
+    study: WorkingStudy,
+    network: nn.Module,
+    *,
+    coarse_factor: float,
+    margin_mm: float = 9.0,
+    first: WorkingStudy | None = None,
+) -> Found | None:
     sight = Sight(3.0, WINDOW, (12, 12, 12), coarse_factor)
     config = SegmentConfig(margin_mm=margin_mm)
     stack = partial(stack_working, study)
-    return look(network, stack, study.grid, sight=sight, config=config, progress=silent())
+    searched = partial(stack_working, first) if first else None
+    return look(network, stack, study.grid, sight=sight, config=config, progress=silent(), first=searched)
 
 
 @pytest.fixture
@@ -82,3 +90,14 @@ def test_where_the_search_finds_no_liver_there_is_nothing() -> None:
     study = working_study()
     air = replace(study, phases=np.full_like(study.phases, -900))
     assert found_in(air, Soft(), coarse_factor=2.0) is None
+
+
+def test_the_liver_is_searched_in_what_comes_first_and_then_in_everything(a_large_study: WorkingStudy) -> None:
+    elsewhere = replace(a_large_study, phases=np.roll(a_large_study.phases, 16, axis=1))
+    found = found_in(a_large_study, Soft(), coarse_factor=2.0, first=elsewhere)
+    assert found is not None
+    assert found.on(a_large_study.grid)[0][a_large_study.liver].mean() < 0.7  # it was looked for 48 mm too high
+    air = replace(a_large_study, phases=np.full_like(a_large_study.phases, -900))
+    found = found_in(a_large_study, Soft(), coarse_factor=2.0, first=air)
+    assert found is not None
+    assert found.on(a_large_study.grid)[0][a_large_study.liver].mean() > 0.95
