@@ -6,8 +6,8 @@ Usage:
 
 Every arm trains the same segmenter for the same number of steps on its own data; networks of stages 2 and 3 see only
 the arm's studies. All test studies are registered ones, but for arms that name other inputs. The same command goes on
-where it stopped. Writes OUT/N/claim-SPLIT.json and .md, N being the number of real studies. Sizes and the recipe:
-``claim.toml``.
+where it stopped; another recipe needs another OUT. Writes OUT/N/claim-SPLIT.json and .md, N being the number of real
+studies. Sizes and the recipe: ``claim.toml``.
 """
 
 from __future__ import annotations

@@ -130,8 +130,8 @@ def register_cohort(
     progress: Progress,
 ) -> CohortResult:
     """Stage 1 on a study folder or a cohort; ``livers`` says who finds the livers that nobody drew."""
-    _load_liver_finder(livers, options.device)
     livers = replace(livers, model=livers.model.absolute() if livers.model else None)
+    _load_liver_finder(livers, options.device)
     work = partial(_register, config=config, options=options, livers=livers)
     return _process(jobs_of(source, out), work, options, progress)
 
@@ -147,11 +147,11 @@ def inpaint_cohort(
     progress: Progress,
 ) -> CohortResult:
     """Stage 2 on a registered study folder or a cohort of them; a segmenter's model says whether tumor is left."""
+    model, segmenter = model.absolute(), segmenter.absolute() if segmenter else None
     _load_generator(model, options.device)
     if segmenter:
         _load_segmenter(segmenter, options.device)
-    segmenter = segmenter.absolute() if segmenter else None
-    work = partial(_inpaint, model=model.absolute(), config=config, options=options, segmenter=segmenter)
+    work = partial(_inpaint, model=model, config=config, options=options, segmenter=segmenter)
     return _process(jobs_of(source, out), work, options, progress)
 
 
@@ -170,6 +170,7 @@ def synthesize_cohort(
 
     ``mask`` is an image file with the tumor mask to use, on the study's grid; masks are drawn at random when absent.
     """
+    model, mask = model.absolute(), mask.absolute() if mask else None
     _load_synthesizer(model, options.device)
     studies = find_studies(source)
     check_apart(source, studies, out)
@@ -178,8 +179,7 @@ def synthesize_cohort(
         for folder in _inpainted_well(studies)
         for number in range(1, pairs + 1)
     ]
-    mask = mask.absolute() if mask else None
-    work = partial(_synthesize, model=model.absolute(), config=config, options=options, mask=mask)
+    work = partial(_synthesize, model=model, config=config, options=options, mask=mask)
     return _process(jobs, work, options, progress)
 
 
@@ -229,8 +229,9 @@ def segment_cohort(
     source: Path, out: Path, *, model: Path, config: SegmentConfig, options: RunOptions, progress: Progress
 ) -> CohortResult:
     """Stage 4 on a registered study folder or a cohort of them."""
+    model = model.absolute()
     _load_segmenter(model, options.device)
-    work = partial(_segment, model=model.absolute(), config=config, options=options)
+    work = partial(_segment, model=model, config=config, options=options)
     return _process(jobs_of(source, out), work, options, progress)
 
 

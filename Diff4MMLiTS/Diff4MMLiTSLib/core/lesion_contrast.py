@@ -7,13 +7,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from .grid import Grid
+from .parenchyma import UNSCANNED_HU
 
 SMOOTHING_MM = 2.0
 """Standard deviation of a Gaussian that takes noise away and leaves lesions of 5 mm."""
 LEAST_LIKE_CORE = 0.4
 """A voxel belongs to the lesion from this part of the way from the liver's mean to its core's; partial volumes too."""
 LEAST_DISTANCE = 1.0
-"""Mahalanobis distance of core and liver below which nothing sets the lesion off."""
+"""Mahalanobis distance of core and liver, per phase, that noise alone reaches: below it nothing sets the lesion off."""
+LEAST_SCANNED = 0.95
+"""Part of the region that a phase must show to be asked: its field of view may end there."""
 APART_MM = 3.0
 """The liver is looked at from this distance on: what is nearer may be lesion."""
 FEWEST_VOXELS = 50
@@ -37,13 +40,18 @@ def like_the_core(region: BoolArray, core: BoolArray, *, phases: FloatArray, liv
     Args:
         region: Where the lesion may be, (Z, Y, X).
         core: Voxels that surely are the lesion's.
-        phases: (P, Z, Y, X), HU; only phases that are there.
+        phases: (P, Z, Y, X), HU; only phases that are there. Where one ends near the region, it is not asked.
         liver: Liver without known tumors.
         grid: Its lattice.
 
     Returns:
         Part of the region, with the core; the whole region where nothing sets the core off, or no liver is near.
     """
+    scanned = phases > UNSCANNED_HU
+    shown = scanned[:, region | core].mean(axis=1) >= LEAST_SCANNED
+    if not shown.any():
+        return region | core
+    phases, liver = phases[shown], liver & scanned[shown].all(axis=0)
     sigmas = [SMOOTHING_MM / spacing for spacing in grid.spacing_zyx_mm]
     smooth = np.stack([ndimage.gaussian_filter(np.clip(phase, *TISSUE_HU), sigmas) for phase in phases])
     apart = ndimage.distance_transform_edt(~(region | core), sampling=grid.spacing_zyx_mm) > APART_MM
@@ -58,7 +66,7 @@ def like_the_core(region: BoolArray, core: BoolArray, *, phases: FloatArray, liv
     difference = smooth[:, core].mean(axis=1) - mean
     weights = np.linalg.solve(covariance, difference)
     squared = float(weights @ difference)
-    if squared < LEAST_DISTANCE**2:
+    if squared < LEAST_DISTANCE**2 * len(phases):
         return region | core
     part_of_way = np.tensordot(weights, smooth - mean[:, None, None, None], axes=1) / squared
     return np.asarray((region & (part_of_way > LEAST_LIKE_CORE)) | core)

@@ -89,7 +89,7 @@ class MultimodalSegmenter:
             sight=self.sight,
             config=config,
             progress=progress.part(0.0, 0.95),
-            first=partial(stack_on, alone),
+            first=partial(stack_on, alone) if len(study.phases) > 1 else None,
         )
         if found is None:
             log.warning("%s: the model found no liver", study.study_id)

@@ -103,12 +103,12 @@ def look(
     """
     box, near = working_grid(grid, sight.spacing_mm), None
     if sight.coarse_factor:
-        part = progress.part(0.0, 0.2)
-        for searched in (stack,) if first is None else (first, stack):
-            region = _search(network, searched, grid, sight=sight, config=config, progress=part)
-            if region is not None:
-                break
-        else:
+        region = None
+        if first is not None:
+            region = _search(network, first, grid, sight=sight, config=config, progress=progress.part(0.0, 0.1))
+        if region is None:
+            region = _search(network, stack, grid, sight=sight, config=config, progress=progress.part(0.1, 0.2))
+        if region is None:
             return None
         box = _surroundings(region, box)
         near = np.asarray(resample(region, box, linear=False).array) > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import nn
 from ..core.config import AugmentationConfig, ModelKind, SegmentConfig, SegmenterNetwork, SegmenterTrainConfig
 from ..core.errors import InputError
 from ..core.intensity import Window
+from ..core.phases import ALL_PHASES
 from ..core.progress import silent
 from ..nets.segmenter import LIVER, TUMOR, build_segmenter, resolutions, segmenter_input
 from .clicks import CLICK_SIGMA_MM, VoxelClick, guidance_maps, simulate_clicks
@@ -169,7 +170,16 @@ def _segment(network: nn.Module, config: SegmenterTrainConfig, study: WorkingStu
     work = SegmentConfig(overlap=0.25, sure_tumor=0.0)
     factor = config.coarse_factor if config.coarse_fraction > 0 else 0.0
     sight = Sight(config.spacing_mm, Window(*config.window_hu), config.network.patch, factor)
-    found = look(network, partial(stack_working, study), study.grid, sight=sight, config=work, progress=silent())
+    alone = replace(study, presence=study.presence * (np.array(ALL_PHASES) == study.reference_phase))
+    found = look(
+        network,
+        partial(stack_working, study),
+        study.grid,
+        sight=sight,
+        config=work,
+        progress=silent(),
+        first=partial(stack_working, alone),
+    )
     if found is None:
         return np.zeros_like(study.liver), np.zeros_like(study.tumor)
     organ, tumor = found.on(study.grid)

@@ -42,6 +42,13 @@ class Guided(nn.Module):
         return torch.cat((torch.full_like(tumor, -20), torch.zeros_like(tumor), tumor), dim=1)
 
 
+class Blunt(Guided):
+    """Calls everything near a positive click tumor."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(torch.cat((x[:, :2], torch.zeros_like(x[:, 2:3]), x[:, 3:]), dim=1))
+
+
 @pytest.fixture
 def a_segmenter() -> MultimodalSegmenter:
     card = segmenter_card(segmenter_config(), name="guided").model_copy(update={"numbers": {CLICKS: 9.0}})
@@ -90,6 +97,19 @@ def test_a_positive_click_adds_the_lesion_that_was_missed_and_nothing_else(
     assert (after.liver.array >= after.tumor.array).all()
     assert after.probability is not None
     assert np.array_equal(np.asarray(after.probability.array) > 127, after.tumor.array)
+
+
+@pytest.mark.parametrize(("width_mm", "least"), [(2.5, 0.8), (9.0, 0.0)])
+def test_the_contrast_decides_how_far_a_small_lesion_reaches_and_the_network_how_far_a_large_one(
+    a_segmenter: MultimodalSegmenter, a_study: RegisteredStudy, width_mm: float, least: float
+) -> None:
+    card = a_segmenter.card.model_copy(update={"numbers": {CLICKS: width_mm}})
+    blunt = replace(a_segmenter, network=Blunt(), card=card)
+    after = clicked(blunt, a_study, segmentation(np.zeros_like(LESION)), [at((0.0, 0, 0), positive=True)])
+    found = dice(after.tumor.array, LESION)
+    assert found > least
+    is_large = after.tumor.array.sum() * GRID.voxel_ml > 14.1  # a ball of 30 mm
+    assert is_large == (least == 0.0)
 
 
 def test_a_positive_click_where_the_network_sees_nothing_still_marks_the_place(
