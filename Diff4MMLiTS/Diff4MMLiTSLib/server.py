@@ -136,11 +136,12 @@ def _lines(stream: TextIO, progress: Progress) -> Iterator[str]:
 
     threading.Thread(target=read, daemon=True).start()
     while True:
-        progress.check()
         try:
             line = waiting.get(timeout=POLL_S)
         except queue.Empty:
+            progress.check()
             continue
+        progress.check()  # a request to stop that came with the end of the stream counts
         if line is None:
             return
         if line.strip():
