@@ -6,8 +6,8 @@ Usage:
 
 Every arm trains the same segmenter for the same number of steps on its own data; networks of stages 2 and 3 see only
 the arm's studies. All test studies are registered ones, but for arms that name other inputs. The same command goes on
-where it stopped; another recipe needs another OUT. Writes OUT/N/claim-SPLIT.json and .md, N being the number of real
-studies. Sizes and the recipe: ``claim.toml``.
+where it stopped; another recipe needs another OUT. Writes OUT/N/claim-SPLIT.json and .md, and claim-both.md for both
+test splits; N is the number of real studies. Sizes and the recipe: ``claim.toml``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 import SimpleITK as sitk
 import synthesis_peers as peers
 import torch
-from claim_report import record_of, rows_of, table
+from claim_report import pooled_table, record_of, rows_of, table
 from pydantic import Field
 from scipy import ndimage
 from synthesis_cases import Case, cases_of
@@ -347,12 +347,18 @@ def main() -> None:
             pool.submit(segment_arm, experiment, name, seed, split)
             for name, seed, split in product(arms, options.seeds, splits)
         )
+    evaluations = []
     for split in splits:
         found = {name: [_evaluate(experiment, name, seed, split) for seed in options.seeds] for name in arms}
+        evaluations.append(found)
         rows = rows_of(found, {name: arm.words for name, arm in arms.items()}, options.seeds)
         (experiment.root / f"claim-{split}.json").write_text(json.dumps([record_of(row) for row in rows], indent=1))
         (experiment.root / f"claim-{split}.md").write_text(table(rows))
         print(f"\n{split}, {experiment.studies} real studies\n{table(rows)}")
+    if {"test", "test-shifted"} <= set(splits):
+        both = [found for split, found in zip(splits, evaluations, strict=True) if split != VALIDATION]
+        (experiment.root / "claim-both.md").write_text(pooled_table(both))
+        print(pooled_table(both))
 
 
 def _all(futures) -> None:  # noqa: ANN001 (a generator of futures of None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,6 +110,21 @@ def table(rows: Sequence[Row]) -> str:
             f"{paired.wilcoxon_p:.3g}" if paired else "–",
         )
         lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def pooled_table(splits: Sequence[Mapping[str, Sequence[Evaluation]]]) -> str:
+    """Return the differences between all arms over several splits as Markdown.
+
+    Args:
+        splits: By arm, its evaluations, of the same patients in every split (a phantom's variants are one patient).
+    """
+    scores = {name: np.mean([_per_study(found[name], "dsc") for found in splits], axis=0) for name in splits[0]}
+    lines = ["| difference of tumor DSC, per patient | mean | Wilcoxon p | permutation p |", "|---|---|---|---|"]
+    for second, first in combinations(scores, 2):
+        paired = compare_paired(scores[first], scores[second], np.random.default_rng(0))
+        numbers = f"{_interval_text(paired.difference)} | {paired.wilcoxon_p:.2g} | {paired.permutation_p:.2g}"
+        lines.append(f"| {first} - {second} | {numbers} |")
     return "\n".join(lines) + "\n"
 
 
