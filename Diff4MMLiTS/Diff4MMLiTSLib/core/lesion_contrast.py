@@ -47,26 +47,31 @@ def like_the_core(region: BoolArray, core: BoolArray, *, phases: FloatArray, liv
     Returns:
         Part of the region, with the core; the whole region where nothing sets the core off, or no liver is near.
     """
+    whole = region | core
     scanned = phases > UNSCANNED_HU
-    shown = scanned[:, region | core].mean(axis=1) >= LEAST_SCANNED
-    if not shown.any():
-        return region | core
+    shown = scanned[:, whole].mean(axis=1) >= LEAST_SCANNED
     phases, liver = phases[shown], liver & scanned[shown].all(axis=0)
+    apart = ndimage.distance_transform_edt(~whole, sampling=grid.spacing_zyx_mm) > APART_MM
+    if not shown.any() or int((liver & apart).sum()) < FEWEST_VOXELS:
+        return whole
     sigmas = [SMOOTHING_MM / spacing for spacing in grid.spacing_zyx_mm]
     smooth = np.stack([ndimage.gaussian_filter(np.clip(phase, *TISSUE_HU), sigmas) for phase in phases])
-    apart = ndimage.distance_transform_edt(~(region | core), sampling=grid.spacing_zyx_mm) > APART_MM
-    healthy = smooth[:, liver & apart]
-    middle = np.median(healthy, axis=1, keepdims=True) if healthy.size else healthy
-    spread = 1.4826 * np.median(np.abs(healthy - middle), axis=1, keepdims=True) + FLOOR_HU if healthy.size else middle
-    healthy = healthy[:, (np.abs(healthy - middle) < OUTLIER * spread).all(axis=0)]
+    healthy = _without_outliers(smooth[:, liver & apart])
     if healthy.shape[1] < FEWEST_VOXELS:
-        return region | core
+        return whole
     mean = healthy.mean(axis=1)
     covariance = np.atleast_2d(np.cov(healthy)) + FLOOR_HU**2 * np.eye(len(phases))
     difference = smooth[:, core].mean(axis=1) - mean
     weights = np.linalg.solve(covariance, difference)
     squared = float(weights @ difference)
     if squared < LEAST_DISTANCE**2 * len(phases):
-        return region | core
+        return whole
     part_of_way = np.tensordot(weights, smooth - mean[:, None, None, None], axes=1) / squared
     return np.asarray((region & (part_of_way > LEAST_LIKE_CORE)) | core)
+
+
+def _without_outliers(values: FloatArray) -> FloatArray:
+    """Return the voxels of values (P, N), HU, that no phase shows far from its median."""
+    away = np.abs(values - np.median(values, axis=1, keepdims=True))
+    deviation = 1.4826 * np.median(away, axis=1, keepdims=True) + FLOOR_HU
+    return np.asarray(values[:, (away < OUTLIER * deviation).all(axis=0)])

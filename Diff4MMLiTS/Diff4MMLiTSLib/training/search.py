@@ -103,11 +103,9 @@ def look(
     """
     box, near = working_grid(grid, sight.spacing_mm), None
     if sight.coarse_factor:
-        region = None
-        if first is not None:
-            region = _search(network, first, grid, sight=sight, config=config, progress=progress.part(0.0, 0.1))
-        if region is None:
-            region = _search(network, stack, grid, sight=sight, config=config, progress=progress.part(0.1, 0.2))
+        search = partial(_search, network, grid=grid, sight=sight, config=config)
+        region = search(first, progress=progress.part(0.0, 0.1)) if first else None
+        region = region or search(stack, progress=progress.part(0.1, 0.2))
         if region is None:
             return None
         box = _surroundings(region, box)
