@@ -62,7 +62,7 @@ def parenchyma_voxels(values: FloatArray, liver: BoolArray, spacing_zyx_mm: Spac
     liver = liver & (values > UNSCANNED_HU)
     if not liver.any():
         return liver
-    smooth = _without_noise(values, spacing_zyx_mm)
+    smooth = without_noise(values, spacing_zyx_mm)
     return np.asarray(liver & (np.abs(smooth - np.median(values[liver])) <= VESSEL_HU))
 
 
@@ -98,6 +98,12 @@ def texture_of(
     return np.asarray(np.where(region, values - mean / np.maximum(weight, 1e-6), 0), dtype=np.float32)
 
 
+def without_noise(values: FloatArray, spacing_zyx_mm: Spacing) -> FloatArray:
+    """Return an image smoothed so far that noise is gone and vessels of 3 mm and more are left, (Z, Y, X)."""
+    sigmas = [VESSEL_SIGMA_MM / spacing for spacing in spacing_zyx_mm]
+    return np.asarray(ndimage.gaussian_filter(np.asarray(values, dtype=np.float32), sigmas, truncate=2.0))
+
+
 def missing_texture(
     values: FloatArray,
     region: BoolArray,
@@ -105,11 +111,12 @@ def missing_texture(
     *,
     spacing_zyx_mm: Spacing,
     rng: np.random.Generator,
+    borrowed: FloatArray | None = None,
 ) -> FloatArray:
-    """Return the random texture that a region lacks against the parenchyma.
+    """Return the texture that a region lacks against the parenchyma.
 
-    Frequency by frequency, the power that the parenchyma's texture has beyond the region's is supplied by Gaussian
-    noise of exactly that spectrum, so what resampling and a smooth network have lost comes back and nothing is doubled.
+    It is as strong as the power that the parenchyma's texture has beyond the region's, so what resampling and a smooth
+    network have lost comes back and nothing is doubled.
 
     Args:
         values: One phase with its region filled, (Z, Y, X), HU.
@@ -117,6 +124,8 @@ def missing_texture(
         parenchyma: Known parenchyma near it.
         spacing_zyx_mm: Voxel size.
         rng: Source of the noise.
+        borrowed: Texture to use, HU (``healthy_liver.borrowed_texture``); where it is NaN, and everywhere without it,
+            Gaussian noise of the parenchyma's spectrum is drawn.
 
     Returns:
         (Z, Y, X), HU; 0 outside the region, and everywhere when there is too little to measure. At the border it
@@ -124,27 +133,33 @@ def missing_texture(
 
     Source: Chiles and Delfiner, "Geostatistics" (2012), section 7.3, for conditioning a simulation on what is known.
     """
-    count = int(parenchyma.sum())
-    if count < FEWEST_VOXELS or not region.any():
+    if int(parenchyma.sum()) < FEWEST_VOXELS or not region.any():
         return np.zeros_like(values, dtype=np.float32)
     texture = texture_of(values, parenchyma, spacing_zyx_mm, sigma_mm=NOISE_SIGMA_MM)
-    wanted = _spectrum(texture, parenchyma)
-    level = float(np.median(values[parenchyma]))
-    measured = region & (np.abs(_without_noise(values, spacing_zyx_mm) - level) <= VESSEL_HU)  # no surface, no vessel
-    own = texture_of(values, measured, spacing_zyx_mm, sigma_mm=NOISE_SIGMA_MM)
-    if int(measured.sum()) >= FEWEST_VOXELS:
-        found = _spectrum(own, measured)
-        lacking = np.maximum(wanted - found, 0.0)
-        # Measured spectra scatter; the positive parts alone would add noise where none is missing.
-        lacking = lacking * min(1.0, max(0.0, float((wanted - found).sum() / max(lacking.sum(), 1e-9))))
-    else:  # too small for a spectrum of its own: the same lack at every frequency
-        present = own[measured].var() if measured.any() else 0.0
-        lacking = wanted * max(0.0, 1.0 - float(present / max(values[parenchyma].var(), 1e-3)))
+    spectrum = _spectrum(texture, parenchyma)
     white = np.fft.rfftn(rng.standard_normal(values.shape).astype(np.float32))
-    noise = np.fft.irfftn(white * np.sqrt(lacking), s=values.shape)
-    share = np.sqrt(lacking.sum() / max(wanted.sum(), 1e-9))
-    continued = _continue(noise, share * texture, region=region, parenchyma=parenchyma, spectrum=lacking)
+    source = np.fft.irfftn(white * np.sqrt(spectrum), s=values.shape)
+    if borrowed is not None:
+        source = np.where(np.isnan(borrowed), source, borrowed)
+    part = _lacking_part(values, region, parenchyma, spacing_zyx_mm)
+    strength = np.sqrt(part)
+    continued = _continue(
+        strength * source, strength * texture, region=region, parenchyma=parenchyma, spectrum=part * spectrum
+    )
     return np.asarray(np.where(region, continued, 0), dtype=np.float32)
+
+
+def _lacking_part(values: FloatArray, region: BoolArray, parenchyma: BoolArray, spacing_zyx_mm: Spacing) -> float:
+    """Return which part of the power of the parenchyma's texture a region lacks, 0 to 1."""
+    level = float(np.median(values[parenchyma]))
+    measured = region & (np.abs(without_noise(values, spacing_zyx_mm) - level) <= VESSEL_HU)  # no surface, no vessel
+    if not measured.any():
+        return 1.0
+    wanted, found = (
+        float(texture_of(values, part, spacing_zyx_mm, sigma_mm=NOISE_SIGMA_MM)[part].var())
+        for part in (parenchyma, measured)
+    )
+    return min(1.0, max(0.0, 1.0 - found / max(wanted, 1e-3)))
 
 
 def compare_texture(
@@ -188,18 +203,13 @@ def large_vessels(values: FloatArray, liver: BoolArray, spacing_zyx_mm: Spacing)
     """Return enhanced vessels of ``LARGE_VESSEL_MM`` and more in one phase, (Z, Y, X); none without contrast."""
     if not liver.any():
         return liver
-    smooth = _without_noise(values, spacing_zyx_mm)
+    smooth = without_noise(values, spacing_zyx_mm)
     bright = liver & (smooth > np.median(values[liver]) + VESSEL_HU)
     reach = LARGE_VESSEL_MM / 2 + VESSEL_SIGMA_MM  # smoothing has widened them
     core = np.asarray(ndimage.distance_transform_edt(bright, sampling=spacing_zyx_mm) > reach)
     if not core.any():
         return core
     return np.asarray(bright & (ndimage.distance_transform_edt(~core, sampling=spacing_zyx_mm) <= reach))
-
-
-def _without_noise(values: FloatArray, spacing_zyx_mm: Spacing) -> FloatArray:
-    sigmas = [VESSEL_SIGMA_MM / spacing for spacing in spacing_zyx_mm]
-    return np.asarray(ndimage.gaussian_filter(np.asarray(values, dtype=np.float32), sigmas, truncate=2.0))
 
 
 def _wide_mean(values: FloatArray, spacing_zyx_mm: Spacing) -> FloatArray:

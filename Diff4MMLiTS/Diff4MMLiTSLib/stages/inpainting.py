@@ -1,8 +1,8 @@
 """Stage 2, the Normal CT Generator: every phase of a study as if there had never been a tumor.
 
 The region to fill is the annotated tumor, dilated so that it also covers the tumor where another phase shows it
-displaced. The network fills it on its working grid; the fill is brought to the study's own grid, gets the noise that
-resampling and the network have lost, and replaces the voxels of the region. No other voxel is touched.
+displaced. The network fills it on its working grid; the fill is brought to the study's own grid, gets texture from the
+patient's own healthy liver, and replaces the voxels of the region. No other voxel is touched.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from .. import __version__
 from ..core.config import InpaintConfig, InpainterNetwork, ModelCard, ModelKind
 from ..core.errors import InputError, OutOfMemoryError
 from ..core.grid import Grid, Volume, resample
+from ..core.healthy_liver import borrowed_texture, healthy_liver
 from ..core.intensity import Window
 from ..core.parenchyma import UNSCANNED_HU, missing_texture, parenchyma_voxels
 from ..core.phases import ALL_PHASES, Phase
@@ -143,24 +144,27 @@ class NormalCTGenerator:
         progress: Progress,
     ) -> dict[Phase, Volume]:
         """Return the phases with the region filled, part by part of the region."""
-        grid = next(iter(phases.values())).grid
-        arrays = {phase: np.array(volume.array) for phase, volume in phases.items()}
+        whole = next(iter(phases.values())).grid
+        frame = _widened(ndimage.find_objects((liver | region).astype(np.uint8))[0], whole, config.context_mm)
+        grid, region, liver = cropped_grid(whole, frame), region[frame], liver[frame]
+        arrays = {phase: np.array(volume.array[frame], dtype=np.float32) for phase, volume in phases.items()}
         boxes = _separate_boxes(region, grid, config.context_mm)
         window = config.window or int(self.card.numbers.get(WINDOW, LARGEST_WINDOW))
         for index, box in enumerate(boxes):
             progress.update(index / len(boxes), f"filling region {index + 1} of {len(boxes)}")
             parts = {phase: Volume(array[box], cropped_grid(grid, box)) for phase, array in arrays.items()}
             filled = self._fill_box(parts, region[box], liver[box], window)
-            for phase, part in parts.items():
-                values = _composited(part, filled[phase], region[box])
-                if config.texture:
-                    known = parenchyma_voxels(values, liver[box] & ~region[box], grid.spacing_zyx_mm)
-                    values = values + missing_texture(
-                        values, region[box], known, spacing_zyx_mm=grid.spacing_zyx_mm, rng=rng
-                    )
-                arrays[phase][box] = _where(region[box], values, part)
+            for phase, array in arrays.items():
+                inside = region[box] & (array[box] > UNSCANNED_HU)
+                array[box] = np.where(inside, filled[phase], array[box])
+        if config.texture:
+            values = np.stack(list(arrays.values()))
+            textured = _with_texture(values, region, liver, grid=grid, context_mm=config.context_mm, rng=rng)
+            arrays = dict(zip(phases, textured, strict=True))
         progress.update(1.0, f"{len(boxes)} regions filled")
-        return {phase: Volume(array, grid) for phase, array in arrays.items()}
+        return {
+            phase: Volume(_composited(volume, frame, arrays[phase], region), whole) for phase, volume in phases.items()
+        }
 
     @torch.no_grad()
     def _fill_box(
@@ -251,16 +255,38 @@ def _widened(box: tuple[slice, ...], grid: Grid, margin_mm: float) -> Box:
     return parts[0], parts[1], parts[2]
 
 
-def _composited(part: Volume, filled: FloatArray, region: BoolArray) -> FloatArray:
-    """Return a phase with the fill in the region, float32; voxels outside the scanned field stay."""
-    original = np.asarray(part.array, dtype=np.float32)
-    return np.where(region & (original > UNSCANNED_HU), filled, original)
+def _with_texture(
+    values: FloatArray,
+    region: BoolArray,
+    liver: BoolArray,
+    *,
+    grid: Grid,
+    context_mm: float,
+    rng: np.random.Generator,
+) -> FloatArray:
+    """Return all phases, (P, Z, Y, X), with texture in every part of the region."""
+    known, spacing, textured = liver & ~region, grid.spacing_zyx_mm, values.copy()
+    healthy = healthy_liver(values, liver, region, spacing)
+    labels, _ = ndimage.label(region)
+    for label, found in enumerate(ndimage.find_objects(labels), start=1):
+        box = _widened(found, grid, context_mm)
+        hole = labels[box] == label
+        borrowed = borrowed_texture(healthy, box, hole, rng)
+        for phase, lent in zip(textured, borrowed, strict=True):
+            part = phase[box]
+            parenchyma = parenchyma_voxels(part, known[box], spacing)
+            part += missing_texture(part, hole, parenchyma, spacing_zyx_mm=spacing, rng=rng, borrowed=lent)
+    return textured
 
 
-def _where(region: BoolArray, values: FloatArray, part: Volume) -> NDArray[np.generic]:
-    """Return the phase with ``values`` in the region, in its own type; all else bit-identical."""
-    original = np.asarray(part.array)
-    inside = region & (original > UNSCANNED_HU)
+def _composited(volume: Volume, frame: Box, values: FloatArray, region: BoolArray) -> NDArray[np.generic]:
+    """Return a phase with values in the region of a frame, in its own type; all else bit-identical.
+
+    Voxels outside the scanned field stay.
+    """
+    original = np.array(volume.array)
+    inside = region & (original[frame] > UNSCANNED_HU)
     if np.issubdtype(original.dtype, np.integer):
         values = np.rint(values)
-    return np.where(inside, values.astype(original.dtype), original)
+    original[frame][inside] = values[inside].astype(original.dtype)
+    return original

@@ -201,7 +201,7 @@ class InpaintConfig(Settings):
         context_mm: Known tissue around the region that the network sees.
         window: Size in voxels of the working grid up to which a region is filled in one pass; None takes the size of
             the patches that the model has learned from, which is what it does best.
-        texture: Add the noise that the fill lacks against the patient's own parenchyma.
+        texture: Add the texture that the fill lacks against the patient's own parenchyma, from healthy liver elsewhere.
     """
 
     margin_mm: Annotated[float, Field(ge=0, le=15)] | Literal["auto"] = 5.0
