@@ -15,17 +15,26 @@ from scipy import fft, ndimage
 from .parenchyma import SHELL_VOXELS, UNSCANNED_HU, VESSEL_HU, parenchyma_level, without_noise
 
 FARTHEST_HU = 60.0
-"""Healthy liver is nearer to its level: fine vessels are, large ones and lesions that nobody has marked are not."""
+"""Smooth liver farther than this from its level is a large vessel, or a lesion that nobody has marked."""
+FARTHEST_WIDE_HU = 20.0
+"""The same of its mean over ``WIDE_MM``: fine vessels stay below, a faint lesion of some 15 mm does not."""
+WIDE_MM = 10.0
+BESIDE_MM = 3.0
+"""What lies so near to such a place is not lent either: flanks of vessels, rims of lesions."""
 PIECES = 3
 """Places that one hole may borrow from: few livers hold a large hole whole."""
 PLACES = 200
 """Places that are compared with each other."""
 COVERED = 0.97
 """Places that hold this part of the most that any place holds are taken as equally large."""
-GRAIN_SIGMA_MM = 8.0
+GRAIN_MM = 20.0
 """Neighborhood in which the grain of the noise is measured: it changes across a CT, more so where one was resampled."""
+LEAST_SQUARE = 1.0
+"""HU squared: whole numbers are no finer."""
 GRAIN_WEIGHT = 100.0
 """Of differences in grain (squared logarithms) beside those of the surroundings (squares, in variances)."""
+COMPARED = 2000
+"""Voxels of a hole's surroundings that are compared at most."""
 FEWEST_BORROWED = 20
 """Voxels; less is not worth another piece."""
 
@@ -57,27 +66,34 @@ def healthy_liver(
     """Return the healthy liver of a patient.
 
     Args:
-        values: All phases, (P, Z, Y, X), HU.
+        values: All phases, the region filled, (P, Z, Y, X), HU.
         liver: The whole liver, (Z, Y, X); its surface lends nothing.
-        region: What is or was filled, (Z, Y, X).
+        region: What was filled, (Z, Y, X).
         spacing_zyx_mm: Voxel size.
     """
     known = liver & ~region
     deviation = np.stack([phase - parenchyma_level(phase, known, spacing_zyx_mm) for phase in values])
     smooth = np.stack([without_noise(phase, spacing_zyx_mm) for phase in deviation])
-    usable = ndimage.binary_erosion(liver) & ~region & (values > UNSCANNED_HU).all(axis=0)
-    usable &= (np.abs(smooth) <= FARTHEST_HU).all(axis=0)
-    sigmas = [GRAIN_SIGMA_MM / spacing for spacing in spacing_zyx_mm]
+    inside = ndimage.binary_erosion(liver) & (values > UNSCANNED_HU).all(axis=0)
+    unusual = np.zeros_like(inside)
+    for phase, smooth_phase in zip(deviation, smooth, strict=True):
+        wide = _local_mean(phase, inside & ~region, WIDE_MM, spacing_zyx_mm)
+        unusual |= (np.abs(smooth_phase) > FARTHEST_HU) | (np.abs(wide) > FARTHEST_WIDE_HU)
+    unusual &= inside & ~region
+    if unusual.any():
+        unusual = np.asarray(ndimage.distance_transform_edt(~unusual, sampling=spacing_zyx_mm)) <= BESIDE_MM
+    usable = inside & ~region & ~unusual
     quiet = usable & (np.abs(smooth) <= VESSEL_HU).all(axis=0)
-    grain = np.stack([_grain(phase, quiet, sigmas) for phase in deviation])
+    grain = np.stack([_grain(phase, quiet, spacing_zyx_mm) for phase in deviation])
     return HealthyLiver(deviation, smooth, grain, usable)
 
 
 def borrowed_texture(healthy: HealthyLiver, box: Box, hole: BoolArray, rng: np.random.Generator) -> FloatArray:
     """Return healthy liver of the shape of a hole, and of the shell of known liver around it.
 
-    Of the places that hold most of this shape, the one whose surroundings and grain are most like those around the hole
-    lends its texture; other places lend what is left.
+    Of the places that hold most of the hole's shape, ``PLACES`` are drawn, and the one whose surroundings and grain are
+    most like those around the hole lends its texture; other places lend what is left. A vessel that the fill shows
+    already and that is lent as well counts once.
 
     Args:
         healthy: Where to borrow from.
@@ -89,19 +105,29 @@ def borrowed_texture(healthy: HealthyLiver, box: Box, hole: BoolArray, rng: np.r
         (P, Z, Y, X) of the box, HU beside the level; NaN where nothing is lent.
     """
     shell = ndimage.binary_dilation(hole, iterations=SHELL_VOXELS) & ~hole & healthy.usable[box]
-    borrowed = np.full((len(healthy.deviation), *hole.shape), np.nan, dtype=np.float32)
-    part = ndimage.find_objects((hole | shell).astype(np.uint8))[0]
-    left, around = (hole | shell)[part], np.argwhere(shell[part])
-    start = [outer.start + inner.start for outer, inner in zip(box, part, strict=True)]
+    around = np.argwhere(shell) + [part.start for part in box]
+    around = around[rng.permutation(len(around))[:COMPARED]]
+    own = np.where(hole, healthy.smooth[(slice(None), *box)], 0)
+    borrowed = np.full(own.shape, np.nan, dtype=np.float32)
+    left = hole | shell
     for _ in range(PIECES):
-        places = _places(left, healthy.usable, rng)
+        if (left & hole).sum() < FEWEST_BORROWED:
+            break
+        part = ndimage.find_objects(left.astype(np.uint8))[0]
+        places = _places((left & hole)[part], healthy.usable, rng)
         if not len(places):
             break
-        corner = min(places, key=lambda place: _unlikeness(healthy, around + start, around + place))
-        donor = tuple(slice(start, start + size) for start, size in zip(corner, left.shape, strict=True))
-        lent = left & healthy.usable[donor]
-        borrowed[(slice(None), *part)][:, lent] = healthy.deviation[(slice(None), *donor)][:, lent]
-        left = left & ~lent
+        moves = places - [outer.start + inner.start for outer, inner in zip(box, part, strict=True)]
+        move = min(moves, key=lambda move: _unlikeness(healthy, around, move))
+        donor = tuple(
+            slice(outer.start + inner.start + step, outer.start + inner.stop + step)
+            for outer, inner, step in zip(box, part, move, strict=True)
+        )
+        lent = left[part] & healthy.usable[donor]
+        there, here = (slice(None), *donor), (slice(None), *part)
+        texture = healthy.deviation[there] - _common(own[here], healthy.smooth[there])
+        borrowed[here][:, lent] = texture[:, lent]
+        left[part] &= ~lent
     return borrowed
 
 
@@ -111,34 +137,60 @@ def _places(shape: BoolArray, usable: BoolArray, rng: np.random.Generator) -> ND
     spectra = [fft.rfftn(mask.astype(np.float32), size) for mask in (usable, shape)]
     held = fft.irfftn(spectra[0] * np.conj(spectra[1]), size)
     held = held[tuple(slice(whole - part + 1) for whole, part in zip(usable.shape, shape.shape, strict=True))]
+    held = np.rint(held)
     most = held.max()
     if most < FEWEST_BORROWED:
         return np.zeros((0, 3), dtype=np.int64)
-    places = np.flatnonzero(held >= COVERED * most - 0.5)
+    places = np.flatnonzero(held >= COVERED * most)
     chosen = rng.choice(places, min(PLACES, len(places)), replace=False)
     return np.stack(np.unravel_index(chosen, held.shape), axis=-1)
 
 
-def _unlikeness(healthy: HealthyLiver, around: NDArray[np.int64], there: NDArray[np.int64]) -> float:
-    """Return how the liver at voxels (N, 3) of another place differs from that at voxels (N, 3) around the hole."""
-    here, other = tuple(around.T), tuple(there.T)
-    compared = healthy.usable[other]
+def _unlikeness(healthy: HealthyLiver, around: NDArray[np.int64], move: NDArray[np.int64]) -> float:
+    """Return how the liver around a hole, voxels (N, 3), differs from that around the place it is moved to.
+
+    Voxels that cannot be compared count as much as liver that has nothing in common.
+    """
+    there = around + move
+    inside = np.asarray(((there >= 0) & (there < healthy.usable.shape)).all(axis=1))
+    there = np.where(inside[:, None], there, 0)
+    here, other = (slice(None), *around.T), (slice(None), *there.T)
+    compared = inside & healthy.usable[tuple(there.T)]
     if not compared.any():
         return np.inf
-    known = healthy.smooth[(slice(None), *here)]
-    squares = np.square(healthy.smooth[(slice(None), *other)] - known)[:, compared].mean(axis=1)
-    grains = [healthy.grain[(slice(None), slice(None), *at)].mean(axis=-1) for at in (here, other)]
-    surroundings = squares / np.maximum(known.var(axis=1), 1.0)
+    known = healthy.smooth[here]
+    variance = np.maximum(known.var(axis=1), 1.0)
+    squares = np.square(healthy.smooth[other] - known)[:, compared].sum(axis=1) / variance
+    surroundings = (squares + (~compared).sum()) / len(around)
+    grains = [healthy.grain[(slice(None), *at)][..., compared].mean(axis=-1) for at in (here, other)]
     return float(surroundings.sum() + GRAIN_WEIGHT * np.square(grains[0] - grains[1]).sum())
 
 
-def _grain(deviation: FloatArray, quiet: BoolArray, sigmas: list[float]) -> FloatArray:
+def _common(first: FloatArray, second: FloatArray) -> FloatArray:
+    """Return what two deviations have in common: the smaller one where both have the same sign, else 0."""
+    smaller = np.minimum(np.abs(first), np.abs(second))
+    return np.asarray(np.where(first * second > 0, np.sign(first) * smaller, 0), dtype=np.float32)
+
+
+def _grain(deviation: FloatArray, quiet: BoolArray, spacing_zyx_mm: tuple[float, float, float]) -> FloatArray:
     """Return the logarithms of the local mean square of quiet values and of their steps along x, (2, Z, Y, X)."""
-    pairs = quiet[..., 1:] & quiet[..., :-1]
-    steps = np.where(pairs, np.diff(deviation, axis=-1), 0)
-    measured = []
-    for values, known in ((np.where(quiet, deviation, 0), quiet), (steps, pairs)):
-        weight, total = (ndimage.gaussian_filter(part.astype(np.float32), sigmas) for part in (known, values**2))
-        mean = np.pad(total / np.maximum(weight, 1e-3), [(0, 0), (0, 0), (0, quiet.shape[-1] - values.shape[-1])])
-        measured.append(np.log(np.maximum(mean, 1.0)))
-    return np.stack(measured)
+    pairs = np.zeros_like(quiet)
+    pairs[..., 1:] = quiet[..., 1:] & quiet[..., :-1]
+    steps = np.diff(deviation, axis=-1, prepend=0)
+    squares = [
+        _local_mean(values**2, known, GRAIN_MM, spacing_zyx_mm)
+        for values, known in ((deviation, quiet), (steps, pairs))
+    ]
+    return np.log(np.maximum(np.stack(squares), LEAST_SQUARE))
+
+
+def _local_mean(
+    values: FloatArray, known: BoolArray, width_mm: float, spacing_zyx_mm: tuple[float, float, float]
+) -> FloatArray:
+    """Return the mean of known values in a box around each voxel; 0 where none is known."""
+    widths = [max(1, round(width_mm / spacing)) for spacing in spacing_zyx_mm]
+    weight, total = (
+        ndimage.uniform_filter(part, widths, mode="constant")
+        for part in (known.astype(np.float32), np.where(known, values, 0).astype(np.float32))
+    )
+    return np.asarray(np.where(weight > 1e-4, total / np.maximum(weight, 1e-4), 0), dtype=np.float32)

@@ -115,8 +115,8 @@ def missing_texture(
 ) -> FloatArray:
     """Return the texture that a region lacks against the parenchyma.
 
-    It is as strong as the power that the parenchyma's texture has beyond the region's, so what resampling and a smooth
-    network have lost comes back and nothing is doubled.
+    It is as strong as the power that the parenchyma's texture has beyond the region's, all frequencies alike, so what
+    resampling and a smooth network have lost comes back.
 
     Args:
         values: One phase with its region filled, (Z, Y, X), HU.
@@ -124,8 +124,8 @@ def missing_texture(
         parenchyma: Known parenchyma near it.
         spacing_zyx_mm: Voxel size.
         rng: Source of the noise.
-        borrowed: Texture to use, HU (``healthy_liver.borrowed_texture``); where it is NaN, and everywhere without it,
-            Gaussian noise of the parenchyma's spectrum is drawn.
+        borrowed: Texture to use, HU, strong as the parenchyma's (``healthy_liver.borrowed_texture``); where it is NaN,
+            and everywhere without it, Gaussian noise of the parenchyma's spectrum is drawn.
 
     Returns:
         (Z, Y, X), HU; 0 outside the region, and everywhere when there is too little to measure. At the border it
@@ -150,15 +150,15 @@ def missing_texture(
 
 
 def _lacking_part(values: FloatArray, region: BoolArray, parenchyma: BoolArray, spacing_zyx_mm: Spacing) -> float:
-    """Return which part of the power of the parenchyma's texture a region lacks, 0 to 1."""
+    """Return which part of the power of the parenchyma's texture a region lacks, 0 to 1.
+
+    Only what varies fast tells: slower, a fill without any texture has the network's own unevenness.
+    """
     level = float(np.median(values[parenchyma]))
     measured = region & (np.abs(without_noise(values, spacing_zyx_mm) - level) <= VESSEL_HU)  # no surface, no vessel
     if not measured.any():
         return 1.0
-    wanted, found = (
-        float(texture_of(values, part, spacing_zyx_mm, sigma_mm=NOISE_SIGMA_MM)[part].var())
-        for part in (parenchyma, measured)
-    )
+    wanted, found = (float(texture_of(values, part, spacing_zyx_mm)[part].var()) for part in (parenchyma, measured))
     return min(1.0, max(0.0, 1.0 - found / max(wanted, 1e-3)))
 
 

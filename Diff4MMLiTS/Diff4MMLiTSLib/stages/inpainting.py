@@ -94,8 +94,8 @@ class NormalCTGenerator:
 
         Args:
             study: With a liver mask, and with a tumor mask or declared free of tumor; then it comes back as it is.
-            config: The region, and whether noise is added.
-            rng: Draws the noise.
+            config: The region, and whether it gets texture.
+            rng: Chooses the texture.
             progress: Reports per region.
             segmenter: Is asked whether it still sees a tumor in the result.
 
@@ -151,15 +151,15 @@ class NormalCTGenerator:
         boxes = _separate_boxes(region, grid, config.context_mm)
         window = config.window or int(self.card.numbers.get(WINDOW, LARGEST_WINDOW))
         for index, box in enumerate(boxes):
-            progress.update(index / len(boxes), f"filling region {index + 1} of {len(boxes)}")
+            progress.update(0.5 * index / len(boxes), f"filling region {index + 1} of {len(boxes)}")
             parts = {phase: Volume(array[box], cropped_grid(grid, box)) for phase, array in arrays.items()}
             filled = self._fill_box(parts, region[box], liver[box], window)
             for phase, array in arrays.items():
                 inside = region[box] & (array[box] > UNSCANNED_HU)
                 array[box] = np.where(inside, filled[phase], array[box])
-        if config.texture:
-            values = np.stack(list(arrays.values()))
-            textured = _with_texture(values, region, liver, grid=grid, context_mm=config.context_mm, rng=rng)
+        if config.texture and boxes:
+            values, around_mm = np.stack(list(arrays.values())), config.context_mm
+            textured = _with_texture(values, region, liver, grid=grid, context_mm=around_mm, rng=rng, progress=progress)
             arrays = dict(zip(phases, textured, strict=True))
         progress.update(1.0, f"{len(boxes)} regions filled")
         return {
@@ -263,12 +263,14 @@ def _with_texture(
     grid: Grid,
     context_mm: float,
     rng: np.random.Generator,
+    progress: Progress,
 ) -> FloatArray:
     """Return all phases, (P, Z, Y, X), with texture in every part of the region."""
     known, spacing, textured = liver & ~region, grid.spacing_zyx_mm, values.copy()
     healthy = healthy_liver(values, liver, region, spacing)
-    labels, _ = ndimage.label(region)
+    labels, count = ndimage.label(region)
     for label, found in enumerate(ndimage.find_objects(labels), start=1):
+        progress.update(0.5 + 0.5 * (label - 1) / count, f"texture of region {label} of {count}")
         box = _widened(found, grid, context_mm)
         hole = labels[box] == label
         borrowed = borrowed_texture(healthy, box, hole, rng)

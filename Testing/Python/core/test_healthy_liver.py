@@ -38,7 +38,7 @@ def test_all_phases_come_from_one_healthy_place(phases, hole):
     healthy = healthy_liver(phases, LIVER, hole, SPACING)
     inside = lend(healthy, hole)[:, hole[BOX]].reshape(2, 6, 8, 8)
     windows = np.lib.stride_tricks.sliding_window_view(healthy.deviation, inside.shape)[0]
-    same = np.argwhere(np.isclose(windows, inside).all(axis=(3, 4, 5, 6)))
+    same = np.argwhere(np.abs(windows - inside).mean(axis=(3, 4, 5, 6)) < 2)  # other places: 11 HU
     assert len(same) == 1
     assert not hole[tuple(slice(start, start + size) for start, size in zip(same[0], (6, 8, 8), strict=True))].any()
 
@@ -50,17 +50,16 @@ def test_the_shell_at_the_border_is_lent_too_so_that_texture_can_go_on(phases, h
 
 
 def test_the_place_whose_surroundings_are_most_alike_lends(hole):
-    smooth = 10 * ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((1, *SHAPE)), (0, 2, 2, 2))
-    smooth = smooth.astype(np.float32)
-    place = tuple(slice(start, start + 18 - 4) for start in (3, 22, 22))
-    own = tuple(slice(start, start + 18 - 4) for start in (3, 5, 5))
+    smooth = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((1, *SHAPE)), (0, 2, 2, 2))
+    own, place = (tuple(slice(start, start + 14) for start in corner) for corner in ((3, 5, 5), (3, 22, 22)))
     smooth[(slice(None), *place)] = smooth[(slice(None), *own)]
-    deviation = np.zeros((1, *SHAPE), dtype=np.float32)
-    deviation[(slice(None), *place)] = 7.0
-    usable, grain = ~hole, np.zeros((1, 2, *SHAPE), dtype=np.float32)
-    usable[:, :21, 21:] = usable[:, 21:, :21] = False
-    found = [lend(HealthyLiver(deviation, smooth, grain, usable), hole, seed)[:, hole[BOX]] for seed in range(5)]
-    assert np.mean([(values == 7.0).mean() for values in found]) > 0.9
+    smooth[:, hole] = 0  # what is filled shows nothing
+    usable = np.zeros(SHAPE, dtype=bool)
+    usable[own] = usable[5:13, 24:34, 24:34] = True  # 27 places
+    index = np.arange(usable.size, dtype=np.float32).reshape(1, *SHAPE)
+    healthy = HealthyLiver(index, smooth.astype(np.float32), np.zeros((1, 2, *SHAPE), dtype=np.float32), usable & ~hole)
+    moved = lend(healthy, hole)[:, hole[BOX]] - index[:, hole]
+    assert (moved == 17 * SHAPE[2] + 17).all()
 
 
 def test_noise_comes_from_where_it_is_as_coarse_as_around_the_hole(hole):
@@ -74,12 +73,25 @@ def test_noise_comes_from_where_it_is_as_coarse_as_around_the_hole(hole):
 
 
 def test_lesions_large_vessels_and_what_was_not_scanned_are_not_lent(phases, hole):
-    phases[0, 4:10, 24:32, 24:32] -= 100  # a cyst that nobody has marked
+    phases[0, 4:12, 24:32, 24:32] -= 40  # a lesion that nobody has marked, 16 mm
+    phases[1, :, 24:29, 4:9] += 80  # a vessel, 10 mm
+    phases[1, :, 33:35, :] += 50  # a fine one, 4 x 4 mm
+    phases[1, 2:, 33:35, :] -= 50
     phases[1, 16:] = -1000
     usable = healthy_liver(phases, LIVER, hole, SPACING).usable
-    assert not usable[5:9, 25:31, 25:31].any()
+    assert usable[4:12, 24:32, 24:32].mean() < 0.05
+    assert not usable[:, 23:30, 3:10].any()
     assert not usable[16:].any()
-    assert usable[3:12, 28:39, 4:20].all()
+    assert usable[1, 33:35, 2:38].all()
+    assert usable[3:12, 34:39, 2:38].all()
+
+
+@pytest.mark.parametrize(("shown", "lent"), [(0, 50), (20, 30), (50, 0), (-20, 50)])
+def test_a_vessel_that_the_fill_shows_and_that_is_lent_as_well_counts_once(hole, shown, lent):
+    healthy = healthy_liver(np.full((1, *SHAPE), 110, dtype=np.float32), LIVER, hole, SPACING)
+    smooth = np.where(hole, shown, 50)[None].astype(np.float32)
+    healthy = replace(healthy, smooth=smooth, deviation=np.full_like(smooth, 50))
+    assert (lend(healthy, hole)[:, hole[BOX]] == lent).all()
 
 
 def test_a_hole_too_large_for_one_place_is_lent_in_pieces(phases, hole):
@@ -87,7 +99,7 @@ def test_a_hole_too_large_for_one_place_is_lent_in_pieces(phases, hole):
     usable[2:17, 2:7, 24:38] = usable[2:17, 24:38, 2:8] = True  # neither is as wide as the hole
     healthy = healthy_liver(phases, LIVER, hole, SPACING)
     healthy = replace(healthy, usable=usable)
-    assert 0.5 < np.isfinite(lend(healthy, hole)[0][hole[BOX]]).mean() <= 1.0
+    assert np.isfinite(lend(healthy, hole)[0][hole[BOX]]).mean() > 0.85  # one piece: 0.75
 
 
 def test_a_liver_without_healthy_places_lends_nothing(phases, hole):
