@@ -21,6 +21,8 @@ FARTHEST_WIDE_HU = 20.0
 WIDE_MM = 10.0
 BESIDE_MM = 3.0
 """What lies so near to such a place is not lent either: flanks of vessels, rims of lesions."""
+SHOWN_HU = 15.0
+"""Where a fill is farther than this from the level, it shows a vessel."""
 PIECES = 3
 """Places that one hole may borrow from: few livers hold a large hole whole."""
 PLACES = 200
@@ -107,7 +109,8 @@ def borrowed_texture(healthy: HealthyLiver, box: Box, hole: BoolArray, rng: np.r
     shell = ndimage.binary_dilation(hole, iterations=SHELL_VOXELS) & ~hole & healthy.usable[box]
     around = np.argwhere(shell) + [part.start for part in box]
     around = around[rng.permutation(len(around))[:COMPARED]]
-    own = np.where(hole, healthy.smooth[(slice(None), *box)], 0)
+    own = healthy.smooth[(slice(None), *box)]
+    own = np.where(hole & (np.abs(own) > SHOWN_HU), own, 0)
     borrowed = np.full(own.shape, np.nan, dtype=np.float32)
     left = hole | shell
     for _ in range(PIECES):

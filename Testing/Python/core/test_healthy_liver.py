@@ -86,7 +86,7 @@ def test_lesions_large_vessels_and_what_was_not_scanned_are_not_lent(phases, hol
     assert usable[3:12, 34:39, 2:38].all()
 
 
-@pytest.mark.parametrize(("shown", "lent"), [(0, 50), (20, 30), (50, 0), (-20, 50)])
+@pytest.mark.parametrize(("shown", "lent"), [(0, 50), (10, 50), (20, 30), (50, 0), (-20, 50)])
 def test_a_vessel_that_the_fill_shows_and_that_is_lent_as_well_counts_once(hole, shown, lent):
     healthy = healthy_liver(np.full((1, *SHAPE), 110, dtype=np.float32), LIVER, hole, SPACING)
     smooth = np.where(hole, shown, 50)[None].astype(np.float32)
