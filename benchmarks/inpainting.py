@@ -2,9 +2,9 @@
 
 Usage:
   python benchmarks/inpainting.py --train COHORT --validation COHORT --model MODEL --out DIR
-      [--phantoms 8] [--preset small] [--seconds 90]
+      [--first-seed 1182] [--phantoms 8] [--preset small] [--seconds 90]
 
-Each phantom (seeds 1182 on, both variants in turn) is registered; random holes are cut into its healthy liver besides
+Each phantom (--first-seed on, both variants in turn) is registered; random holes are cut into its healthy liver besides
 its own tumors, and every method fills the same region. The networks of the comparison are trained here, equally long
 (--seconds of processor time), on the cohort that made MODEL. Writes inpainting.md, inpainting.json, inpainting.png.
 What was made is kept in DIR, so that a run that was cut short goes on.
@@ -291,13 +291,14 @@ def main() -> None:
     parser.add_argument("--validation", type=Path, required=True, help="registered phantoms that choose the best step")
     parser.add_argument("--model", type=Path, required=True, help="the shipped model")
     parser.add_argument("--recipe", type=Path, default=RECIPES / "inpainter-cpu.toml", help="settings of the networks")
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="of the phantoms")
     parser.add_argument("--phantoms", type=int, default=8)
     parser.add_argument("--preset", default="small", choices=[str(preset) for preset in Preset])
     parser.add_argument("--seconds", type=float, default=90.0, help="processor time of each network's training")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    seeds = range(FIRST_SEED, FIRST_SEED + arguments.phantoms)
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.phantoms)
     cases = (load_case(seed, Preset(arguments.preset), arguments.out / "cases") for seed in seeds)
     rows, accuracy, patches = compare(cases, fillers(arguments), arguments.out)
     text = table(rows, accuracy) + f"\n{arguments.phantoms} phantoms, {patches} patches per class\n"

@@ -86,7 +86,9 @@ def healthy_liver(
         unusual = np.asarray(ndimage.distance_transform_edt(~unusual, sampling=spacing_zyx_mm)) <= BESIDE_MM
     usable = inside & ~region & ~unusual
     quiet = usable & (np.abs(smooth) <= VESSEL_HU).all(axis=0)
-    grain = np.stack([_grain(phase, quiet, spacing_zyx_mm) for phase in deviation])
+    grain = np.empty((len(values), 2, *inside.shape), dtype=np.float32)
+    for measured, phase in zip(grain, deviation, strict=True):
+        measured[:] = _grain(phase, quiet, spacing_zyx_mm)
     return HealthyLiver(deviation, smooth, grain, usable)
 
 
@@ -120,12 +122,9 @@ def borrowed_texture(healthy: HealthyLiver, box: Box, hole: BoolArray, rng: np.r
         places = _places((left & hole)[part], healthy.usable, rng)
         if not len(places):
             break
-        moves = places - [outer.start + inner.start for outer, inner in zip(box, part, strict=True)]
-        move = min(moves, key=lambda move: _unlikeness(healthy, around, move))
-        donor = tuple(
-            slice(outer.start + inner.start + step, outer.start + inner.stop + step)
-            for outer, inner, step in zip(box, part, move, strict=True)
-        )
+        start = [outer.start + inner.start for outer, inner in zip(box, part, strict=True)]
+        place = places[np.argmin([_unlikeness(healthy, around, place - start) for place in places])]
+        donor = tuple(slice(begin, begin + size) for begin, size in zip(place, left[part].shape, strict=True))
         lent = left[part] & healthy.usable[donor]
         there, here = (slice(None), *donor), (slice(None), *part)
         texture = healthy.deviation[there] - _common(own[here], healthy.smooth[there])
@@ -179,7 +178,7 @@ def _grain(deviation: FloatArray, quiet: BoolArray, spacing_zyx_mm: tuple[float,
     """Return the logarithms of the local mean square of quiet values and of their steps along x, (2, Z, Y, X)."""
     pairs = np.zeros_like(quiet)
     pairs[..., 1:] = quiet[..., 1:] & quiet[..., :-1]
-    steps = np.diff(deviation, axis=-1, prepend=0)
+    steps = np.diff(deviation, axis=-1, prepend=np.float32(0))
     squares = [
         _local_mean(values**2, known, GRAIN_MM, spacing_zyx_mm)
         for values, known in ((deviation, quiet), (steps, pairs))

@@ -41,6 +41,8 @@ WINDOW = "window"
 """Name of the size of training patches among the numbers of a model's card."""
 LARGEST_WINDOW = 96
 """For models whose card does not tell."""
+TEXTURE_CONTEXT_MM = 24.0
+"""Around a hole: the parenchyma whose spectrum and strength its texture must have."""
 OVERLAP = 0.5
 """Of neighboring windows in regions larger than one window."""
 
@@ -147,23 +149,25 @@ class NormalCTGenerator:
         whole = next(iter(phases.values())).grid
         frame = _widened(ndimage.find_objects((liver | region).astype(np.uint8))[0], whole, config.context_mm)
         grid, region, liver = cropped_grid(whole, frame), region[frame], liver[frame]
-        arrays = {phase: np.array(volume.array[frame], dtype=np.float32) for phase, volume in phases.items()}
+        values = np.stack([volume.array[frame] for volume in phases.values()]).astype(np.float32)  # (P, Z, Y, X)
         boxes = _separate_boxes(region, grid, config.context_mm)
         window = config.window or int(self.card.numbers.get(WINDOW, LARGEST_WINDOW))
+        filling = progress.part(0.0, 0.5 if config.texture else 1.0)
         for index, box in enumerate(boxes):
-            progress.update(0.5 * index / len(boxes), f"filling region {index + 1} of {len(boxes)}")
-            parts = {phase: Volume(array[box], cropped_grid(grid, box)) for phase, array in arrays.items()}
+            filling.update(index / len(boxes), f"filling region {index + 1} of {len(boxes)}")
+            parts = {
+                phase: Volume(part[box], cropped_grid(grid, box)) for phase, part in zip(phases, values, strict=True)
+            }
             filled = self._fill_box(parts, region[box], liver[box], window)
-            for phase, array in arrays.items():
-                inside = region[box] & (array[box] > UNSCANNED_HU)
-                array[box] = np.where(inside, filled[phase], array[box])
+            for phase, part in zip(phases, values, strict=True):
+                inside = region[box] & (part[box] > UNSCANNED_HU)
+                part[box] = np.where(inside, filled[phase], part[box])
         if config.texture and boxes:
-            values, around_mm = np.stack(list(arrays.values())), config.context_mm
-            textured = _with_texture(values, region, liver, grid=grid, context_mm=around_mm, rng=rng, progress=progress)
-            arrays = dict(zip(phases, textured, strict=True))
+            values = _with_texture(values, region, liver, grid=grid, rng=rng, progress=progress.part(0.5, 1.0))
         progress.update(1.0, f"{len(boxes)} regions filled")
         return {
-            phase: Volume(_composited(volume, frame, arrays[phase], region), whole) for phase, volume in phases.items()
+            phase: Volume(_composited(volume, frame, part, region), whole)
+            for (phase, volume), part in zip(phases.items(), values, strict=True)
         }
 
     @torch.no_grad()
@@ -261,7 +265,6 @@ def _with_texture(
     liver: BoolArray,
     *,
     grid: Grid,
-    context_mm: float,
     rng: np.random.Generator,
     progress: Progress,
 ) -> FloatArray:
@@ -270,8 +273,8 @@ def _with_texture(
     healthy = healthy_liver(values, liver, region, spacing)
     labels, count = ndimage.label(region)
     for label, found in enumerate(ndimage.find_objects(labels), start=1):
-        progress.update(0.5 + 0.5 * (label - 1) / count, f"texture of region {label} of {count}")
-        box = _widened(found, grid, context_mm)
+        progress.update((label - 1) / count, f"texture of region {label} of {count}")
+        box = _widened(found, grid, TEXTURE_CONTEXT_MM)
         hole = labels[box] == label
         borrowed = borrowed_texture(healthy, box, hole, rng)
         for phase, lent in zip(textured, borrowed, strict=True):

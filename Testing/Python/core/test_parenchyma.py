@@ -98,6 +98,26 @@ def test_texture_that_is_there_is_not_added_again(region):
     assert added[region].std() < 0.45 * 12
 
 
+def test_borrowed_texture_is_used_and_noise_is_drawn_where_none_is_lent(region):
+    values, borrowed = filled(region), noise(5)
+    borrowed[: SHAPE[0] // 2] = np.nan
+    added = missing_texture(
+        values, region, ~region, spacing_zyx_mm=SPACING, rng=np.random.default_rng(3), borrowed=borrowed
+    )
+    lent = ndimage.binary_erosion(region, iterations=3) & np.isfinite(borrowed)  # beside the border it is changed
+    drawn = region & np.isnan(borrowed)
+    assert np.corrcoef(added[lent], borrowed[lent])[0, 1] > 0.95
+    assert added[drawn].std() == pytest.approx(12, rel=0.35)
+
+
+def test_borrowed_texture_is_not_added_to_texture_that_is_there(region):
+    values = filled(region, 1.0)
+    added = missing_texture(
+        values, region, ~region, spacing_zyx_mm=SPACING, rng=np.random.default_rng(3), borrowed=noise(5)
+    )
+    assert added[region].std() < 0.45 * 12
+
+
 def test_a_region_too_small_for_a_spectrum_gets_texture_too(region):
     small = region & (np.random.default_rng(0).random(SHAPE) < 0.03)
     values = np.where(small, 110, 110 + noise(1)).astype(np.float32)

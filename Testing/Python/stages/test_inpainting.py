@@ -10,10 +10,10 @@ import torch
 
 from conftest import ball
 from Diff4MMLiTSLib.core.config import InpaintConfig, InpainterNetwork, ModelCard, ModelKind
-from Diff4MMLiTSLib.core.errors import InputError, MissingError
+from Diff4MMLiTSLib.core.errors import CanceledError, InputError, MissingError
 from Diff4MMLiTSLib.core.grid import Grid, Volume
 from Diff4MMLiTSLib.core.phases import Phase
-from Diff4MMLiTSLib.core.progress import silent
+from Diff4MMLiTSLib.core.progress import Progress, silent
 from Diff4MMLiTSLib.core.study import TUMOR_FREE, Mask, MaskSource, PhaseQA, RegisteredStudy, StageQA, Verdict
 from Diff4MMLiTSLib.core.tumor_mask import dilate_mm
 from Diff4MMLiTSLib.nets.inpainter import Inpainter
@@ -122,6 +122,32 @@ def test_tumors_are_filled_wherever_they_lie_and_however_large(generator, offset
     filled = normal.study.reference.array
     assert abs(np.median(filled[tumor]) - 118) < 6
     assert not (normal.inpainting_mask.array & ~dilate_mm(liver, grid, 2.0)).any()
+
+
+def test_phases_share_in_the_fill_what_they_share_in_the_liver(generator):
+    grid = Grid((34, 32, 30), (3.0, 3.0, 3.0))
+    liver, tumor = ball(grid, grid.center_mm, 40.0), ball(grid, grid.center_mm, 12.0)
+    shared, first, second = (np.random.default_rng(seed).normal(0, 10, grid.shape) for seed in range(3))
+    phases = {
+        phase: Volume(np.where(liver, np.where(tumor, 60, level + shared + own), -100).astype(np.int16), grid)
+        for phase, level, own in ((Phase.AP, 80, first), (Phase.PVP, 118, second))
+    }
+    masks = [Mask(Volume(mask.astype(np.uint8), grid), MaskSource.ANNOTATION) for mask in (liver, tumor)]
+    study = RegisteredStudy("x", phases, Phase.PVP, liver=masks[0], tumor=masks[1])
+    filled = [volume.array[tumor] for volume in inpaint(generator, study).study.phases.values()]
+    assert np.corrcoef(*filled)[0, 1] == pytest.approx(0.5, abs=0.15)  # drawn noise would share nothing
+
+
+def test_textures_show_progress_and_can_be_canceled(generator, a_study):
+    seen = []
+
+    def report(fraction, _stage, message):
+        seen.append((fraction, message))
+
+    progress = Progress(report, lambda: any("texture" in message for _, message in seen))
+    with pytest.raises(CanceledError):
+        generator.inpaint(a_study, config=InpaintConfig(margin_mm=3.0), rng=np.random.default_rng(0), progress=progress)
+    assert seen[-1] == (0.5, "texture of region 1 of 1")
 
 
 def test_a_vessel_beside_the_tumor_does_not_brighten_the_fill(generator, a_study):
