@@ -6,8 +6,8 @@ Usage:
 
 Every arm trains the same segmenter for the same number of steps on its own data; networks of stages 2 and 3 see only
 the arm's studies. All test studies are registered ones, but for arms that name other inputs. The same command goes on
-where it stopped; another recipe needs another OUT. Writes OUT/N/claim-SPLIT.json and .md, and claim-both.md for both
-test splits; N is the number of real studies. Sizes and the recipe: ``claim.toml``.
+where it stopped; another recipe needs another OUT. Writes OUT/N/claim-SPLIT.json and .md, claim.png, and claim-both.md
+for both test splits; N is the number of real studies. Sizes and the recipe: ``claim.toml``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import numpy as np
 import SimpleITK as sitk
 import synthesis_peers as peers
 import torch
-from claim_report import pooled_table, record_of, rows_of, table
+from claim_report import draw, pooled_table, record_of, rows_of, table
 from pydantic import Field
 from scipy import ndimage
 from synthesis_cases import Case, cases_of
@@ -351,14 +351,15 @@ def main() -> None:
 
 
 def _report(experiment: Experiment, arms: Mapping[str, Arm], seeds: Sequence[int], splits: Sequence[str]) -> None:
-    """Write and print a table per split, and one of the differences per patient when both test splits are there."""
-    found = {}
+    """Write a table per split, a picture, and a table of differences per patient when both test splits are there."""
+    found, drawn = {}, {}
     for split in splits:
         found[split] = {name: [_evaluate(experiment, name, seed, split) for seed in seeds] for name in arms}
-        rows = rows_of(found[split], {name: arm.words for name, arm in arms.items()}, seeds)
+        drawn[split] = rows = rows_of(found[split], {name: arm.words for name, arm in arms.items()}, seeds)
         (experiment.root / f"claim-{split}.json").write_text(json.dumps([record_of(row) for row in rows], indent=1))
         (experiment.root / f"claim-{split}.md").write_text(table(rows))
         print(f"\n{split}, {experiment.studies} real studies\n{table(rows)}")
+    draw(drawn, experiment.root / "claim.png")
     if {"test", "test-shifted"} <= set(found):
         both = pooled_table([found["test"], found["test-shifted"]])
         (experiment.root / "claim-both.md").write_text(both)

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 
@@ -126,6 +131,32 @@ def pooled_table(splits: Sequence[Mapping[str, Sequence[Evaluation]]]) -> str:
         numbers = f"{_interval_text(paired.difference)} | {paired.wilcoxon_p:.2g} | {paired.permutation_p:.2g}"
         lines.append(f"| {first} - {second} | {numbers} |")
     return "\n".join(lines) + "\n"
+
+
+def draw(splits: Mapping[str, Sequence[Row]], path: Path) -> None:
+    """Draw every arm's tumor DSC and its difference to ``c``, with their intervals, one color per split.
+
+    Args:
+        splits: Rows by the split's name, the same arms in each.
+        path: PNG to write.
+    """
+    figure, (scores, differences) = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
+    for offset, (color, (split, rows)) in enumerate(zip(("tab:blue", "tab:orange"), splits.items(), strict=False)):
+        for height, row in enumerate(reversed(rows)):
+            at = height + 0.12 - 0.24 * offset
+            paired = row.against_c.difference if row.against_c else None
+            for axis, interval in ((scores, row.dsc), (differences, paired)):
+                if interval is not None:
+                    axis.plot([interval.low, interval.high], [at, at], color=color, linewidth=2, alpha=0.6)
+                    axis.plot(interval.mean, at, "o", color=color, label=split if height == 0 else None)
+    rows = list(reversed(next(iter(splits.values()))))
+    scores.set(yticks=range(len(rows)), yticklabels=[f"{row.name}: {row.words}" for row in rows], xlabel="tumor DSC")
+    differences.set(xlabel="difference of tumor DSC to c")
+    differences.axvline(0, color="gray", linewidth=1)
+    scores.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
 
 
 def _interval_text(interval: Interval) -> str:
