@@ -154,7 +154,7 @@ class NormalCTGenerator:
         window = config.window or int(self.card.numbers.get(WINDOW, LARGEST_WINDOW))
         filling = progress.part(0.0, 0.5 if config.texture else 1.0)
         for index, box in enumerate(boxes):
-            filling.update(index / len(boxes), f"filling region {index + 1} of {len(boxes)}")
+            filling.update(index / len(boxes), f"filling part {index + 1} of {len(boxes)}")
             parts = {
                 phase: Volume(part[box], cropped_grid(grid, box)) for phase, part in zip(phases, values, strict=True)
             }
@@ -164,7 +164,7 @@ class NormalCTGenerator:
                 part[box] = np.where(inside, filled[phase], part[box])
         if config.texture and boxes:
             values = _with_texture(values, region, liver, grid=grid, rng=rng, progress=progress.part(0.5, 1.0))
-        progress.update(1.0, f"{len(boxes)} regions filled")
+        progress.update(1.0, "filled")
         return {
             phase: Volume(_composited(volume, frame, part, region), whole)
             for (phase, volume), part in zip(phases.items(), values, strict=True)
